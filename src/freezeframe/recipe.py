@@ -1,0 +1,225 @@
+"""The recipe: all of one training, as a typed YAML file.
+
+This one definition is the source of the file format, of ``--set field=value`` and of the documented table of fields.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from freezeframe import files
+from freezeframe.errors import UserError, did_you_mean
+
+SCHEMA_VERSION = 1
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+PositiveInteger = Annotated[int, Field(ge=1)]
+NotNegative = Annotated[float, Field(ge=0)]
+
+
+class Section(BaseModel):
+    """Part of a recipe; refuses fields that it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataSource(Section):
+    """Where the images and their labels, patients and splits come from.
+
+    A plain path in the recipe is short for ``{path: ...}``.
+    """
+
+    path: Path = Field(description="folder of images, or a table (CSV or Parquet) with a column of image paths")
+    table: Path | None = Field(None, description="table of labels for a folder of images or DICOM files")
+    image_column: str | None = Field(None, description="column with image paths; found by name where left out")
+    label_column: str | None = Field(None, description="column with labels; found by name where left out")
+    patient_column: str | None = Field(None, description="column with patient ids; found by name where left out")
+    site_column: str | None = Field(None, description="column with the hospital or device")
+    split_column: str | None = Field(None, description="column with train, validation or test")
+    join_on: Literal["SOPInstanceUID", "StudyInstanceUID", "AccessionNumber", "PatientID"] | None = Field(
+        None, description="DICOM attribute that joins the table to the files; found by column name where left out"
+    )
+    patient_pattern: str | None = Field(
+        None,
+        description="regular expression on the image's path whose first group is the patient; 'kermany' for the "
+        "built-in one, 'none' for no patients; found by itself where left out",
+    )
+    classes: tuple[str, ...] | None = Field(None, description="order of the classes; alphabetical where left out")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_path(cls, value: Any) -> Any:
+        return {"path": value} if isinstance(value, str | Path) else value
+
+
+class Split(Section):
+    """How a data set without (usable) splits is divided: by patient, stratified by class, seeded."""
+
+    validation: Fraction = Field(0.15, description="share of the patients")
+    test: Fraction = Field(0.15, description="share of the patients")
+    minimum_images: Annotated[int, Field(ge=1)] = Field(
+        10, description="a given split with fewer images of any class than this is too small and is made anew"
+    )
+    seed: int | None = Field(None, description="seed of the division; the recipe's where left out")
+
+    @model_validator(mode="after")
+    def _leave_some_for_training(self) -> "Split":
+        if self.validation + self.test >= 1:
+            raise ValueError("validation and test together leave no patients for training")
+        return self
+
+
+class Recipe(Section):
+    """All of one training.
+
+    Examples
+    --------
+    >>> recipe = Recipe.model_validate({"data": "images/", "backbone": "resnet18", "unfreeze": {"blocks": 1}})
+    >>> recipe.epochs, recipe.patience, recipe.optimiser
+    (30, 10, 'adamw')
+    """
+
+    data: DataSource = Field(description="the images: a folder, a table, or a mapping (see Data)")
+    split: Split = Field(Split(), description="how the data set is divided where it is not (see Split)")
+    check_overlap: bool = Field(True, description="stop when patients or identical images are in two splits")
+    max_unreadable: Fraction = Field(0.05, description="share of unreadable images that ends the job early")
+
+    backbone: str = Field(description="network: a name of `freezeframe backbones`, or any timm name")
+    weights: str = Field("pretrained", description="'pretrained', 'none', or a safetensors file")
+    transfer: dict[Literal["first"], int] | None = Field(
+        None, description="{first: n}: pretrained weights for the first n layers only; the rest starts anew"
+    )
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="dropout before the head")
+
+    preprocess: list[dict[str, Any] | str] | None = Field(
+        None, description="named steps from decoded image to input; the backbone's own size, padded, where left out"
+    )
+    augment: str | dict[str, Any] = Field("none", description="augmentation policy by name, or {policy: name, ...}")
+    views: PositiveInteger = Field(1, description="versions of each image: view 0 is the image itself")
+
+    unfreeze: str | dict[str, Any] | list[dict[str, Any]] = Field(
+        "head",
+        description="what trains: head, {blocks: n}, {layers: n}, {from: module}, {fraction: x}, all; or a schedule "
+        "[{blocks: 1}, {epoch: 3, blocks: 2}]",
+    )
+
+    epochs: PositiveInteger = Field(30, description="most passes over the training images")
+    batch_size: PositiveInteger = Field(16, description="images a step")
+    accumulate: PositiveInteger = Field(1, description="parts that a batch is computed in; the gradient is summed")
+    optimiser: Literal["adamw", "sgd"] = Field("adamw", description="optimiser")
+    learning_rate: Positive = Field(1e-3, description="of the head")
+    backbone_learning_rate: Positive | None = Field(
+        None, description="of the unfrozen part of the backbone; a tenth of the head's where left out"
+    )
+    learning_rate_decay: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="factor on the learning rate from each block to the one before it"
+    )
+    weight_decay: NotNegative = Field(1e-2, description="weight decay (not for norms and biases)")
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="momentum of sgd")
+    schedule: Literal["cosine", "plateau", "constant"] = Field("cosine", description="learning rate over the epochs")
+    warmup_epochs: NotNegative = Field(0.0, description="epochs of linear warm-up")
+    clip_gradient: Positive | None = Field(None, description="largest norm of the gradient")
+
+    imbalance: Literal["none", "weights", "oversample", "focal"] = Field("none", description="remedy for unequal classes")
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="label smoothing")
+    focal_gamma: NotNegative = Field(2.0, description="exponent of the focal loss")
+
+    patience: PositiveInteger | None = Field(
+        10, description="epochs without a better validation loss before training stops; null for never"
+    )
+    precision: Literal["auto", "32", "16-mixed", "bf16-mixed"] = Field(
+        "auto", description="auto: mixed on a GPU, 32 bits on a CPU"
+    )
+    deterministic: bool = Field(True, description="bit-identical results on one machine")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to train")
+
+    activations: Literal["auto", "store", "live"] = Field(
+        "auto", description="frozen part computed once and stored, or anew for each batch; auto: the cheaper one"
+    )
+    activation_dtype: Literal["float32", "float16"] = Field("float32", description="float16 halves the disk, see docs")
+    executor: Literal["auto", "onnxruntime", "torch"] = Field("auto", description="what runs the frozen part")
+    store: Path | None = Field(None, description="folder of the store; ~/.cache/freezeframe/store where left out")
+    mirror: Path | None = Field(None, description="second folder that checkpoints are copied to")
+    checkpoint_seconds: Positive = Field(30.0, description="most seconds of training that a kill can cost")
+
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of everything")
+
+    @classmethod
+    def read(cls, path: Path, changes: list[str] | tuple[str, ...] = ()) -> "Recipe":
+        """Read a recipe from a YAML file.
+
+        Parameters
+        ----------
+        path : Path
+            The YAML file.
+        changes : list of str
+            ``field=value`` pairs, as given to ``--set``; a dot goes into a section (``split.test=0.2``).
+
+        Raises
+        ------
+        UserError
+            With the name of the field and, for a misspelt one, the right name.
+        """
+        content = files.read_yaml(Path(path))
+        if not isinstance(content, dict):
+            raise UserError(f"{path} holds no recipe.", "lines such as 'backbone: resnet18'.", "See `docs/recipe.md`.")
+        return cls.parse({**content}, changes, origin=str(path))
+
+    @classmethod
+    def parse(
+        cls, content: dict[str, Any], changes: list[str] | tuple[str, ...] = (), origin: str = "the recipe"
+    ) -> "Recipe":
+        """Make a recipe from plain data, with a message that names the field where it is wrong."""
+        content = {name: value for name, value in content.items() if name != "schema_version"}
+        for change in changes:
+            _change(content, change)
+        try:
+            return cls.model_validate(content)
+        except ValidationError as error:
+            raise UserError(_explain(error, origin), action="See `docs/recipe.md` for all fields.") from error
+
+    def changed(self, **fields: Any) -> "Recipe":
+        """Return a copy with other values, checked again."""
+        return Recipe.parse({**self.to_dict(), **fields})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data (strings, numbers, lists, mappings), with every field said."""
+        return self.model_dump(mode="json")
+
+    def write(self, path: Path) -> None:
+        """Write the recipe, with every field said, as YAML."""
+        files.write_yaml(path, {"schema_version": SCHEMA_VERSION, **self.to_dict()})
+
+
+def _change(content: dict[str, Any], change: str) -> None:
+    name, sign, text = change.partition("=")
+    if not sign or not name.strip():
+        raise UserError(f"--set got {change!r}.", "field=value.", "For example --set epochs=5.")
+    *sections, field = name.strip().split(".")
+    target = content
+    for section in sections:
+        inner = target.get(section, {})
+        target[section] = {"path": inner} if section == "data" and isinstance(inner, str) else dict(inner or {})
+        target = target[section]
+    try:
+        target[field] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"--set {change}: the value can't be read ({error}).", "YAML, such as 5 or {{blocks: 1}}.") from error
+
+
+def _explain(error: ValidationError, origin: str) -> str:
+    lines = []
+    for problem in error.errors():
+        where = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            section: type[BaseModel] = {"data": DataSource, "split": Split}.get(str(problem["loc"][0]), Recipe)
+            section = Recipe if len(problem["loc"]) == 1 else section
+            lines.append(f"unknown field '{where}', {did_you_mean(str(problem['loc'][-1]), section.model_fields)}")
+        elif problem["type"] == "missing":
+            lines.append(f"field '{where}' is missing.")
+        else:
+            lines.append(f"field '{where}' is {problem['input']!r}: {problem['msg'].removeprefix('Value error, ')}.")
+    return f"{origin} is not a valid recipe: " + " ".join(lines)
