@@ -1,0 +1,1 @@
+"""Where images come from: the manifest, its sources, splits and checks."""

@@ -1,0 +1,1 @@
+"""Readers of class folders, tables and DICOM files."""
