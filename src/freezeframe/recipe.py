@@ -98,7 +98,9 @@ class Recipe(Section):
         None, description="named steps from decoded image to input; the backbone's own size, padded, where left out"
     )
     augment: str | dict[str, Any] = Field("none", description="augmentation policy by name, or {policy: name, ...}")
-    views: PositiveInteger = Field(1, description="versions of each image: view 0 is the image itself")
+    views: PositiveInteger | None = Field(
+        None, description="versions of each image, view 0 is the image itself; 4 with augmentation where left out"
+    )
 
     unfreeze: str | dict[str, Any] | list[dict[str, Any]] = Field(
         "head",

@@ -1,0 +1,147 @@
+"""Prepared pixels: every image decoded and resized once, in its own depth and number of channels."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from freezeframe.data.manifest import ImageReference, Manifest
+from freezeframe.errors import UserError
+from freezeframe.imaging.decode import decode
+from freezeframe.imaging.preprocess import Preprocessing
+from freezeframe.imaging.workers import UnreadableImage, map_images
+from freezeframe.progress import say
+from freezeframe.stores.pack import Pack, Writer
+
+CHANNELS = (1, 3)
+DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16))
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """An image that was left out, and why."""
+
+    image: str
+    reason: str
+
+
+def prepare_reference(reference: ImageReference, preprocessing: Preprocessing) -> np.ndarray:
+    """Decode and prepare one image; runs in a worker process.
+
+    Returns
+    -------
+    (H, W) or (H, W, 3) uint8 or uint16 array
+        Grey stays grey and 16 bits stay 16 bits.
+    """
+    decoded = decode(reference.path, reference.frame)
+    channels = 1 if decoded.pixels.ndim == 2 else 3
+    return preprocessing.prepare(decoded, channels, decoded.pixels.dtype)
+
+
+class Pixels:
+    """Prepared images by content key.
+
+    Parameters
+    ----------
+    store : Path
+        The store's folder.
+    preprocessing : Preprocessing
+        What was done to them.
+    """
+
+    def __init__(self, store: Path, preprocessing: Preprocessing) -> None:
+        self.preprocessing = preprocessing
+        height, width = preprocessing.input_size
+        description = {"preprocessing": preprocessing.key()}
+        # An image's own depth and channels decide which of the four packs it is in.
+        self._packs = {
+            (channels, dtype): Pack(
+                store, "pixels", description, (height, width) if channels == 1 else (height, width, 3), dtype
+            )
+            for channels in CHANNELS
+            for dtype in DTYPES
+        }
+        self._lock_pack = self._packs[CHANNELS[0], DTYPES[0]]
+
+    @property
+    def record_bytes(self) -> int:
+        """Size of one grey 8-bit image on disk."""
+        return self._lock_pack.record_bytes
+
+    def missing(self, keys: Sequence[str]) -> list[str]:
+        """Return the keys that are in none of the packs."""
+        for pack in self._packs.values():
+            keys = pack.missing(keys)
+        return list(keys)
+
+    def read(self, key: str) -> np.ndarray:
+        """Return one image, (H, W) or (H, W, 3), uint8 or uint16; KeyError if it is not here."""
+        for pack in self._packs.values():
+            if key in pack:
+                return pack.read([key])[0]
+        raise KeyError(key)
+
+    def fill(self, manifest: Manifest, max_unreadable: float = 1.0, workers: int | None = None) -> list[Unreadable]:
+        """Decode what is missing, in parallel, once; memory stays flat however many images there are.
+
+        Parameters
+        ----------
+        manifest : Manifest
+            The images.
+        max_unreadable : float
+            Share of unreadable images that ends the job early.
+        workers : int, optional
+            Processes; the number of cores where left out.
+
+        Returns
+        -------
+        list of Unreadable
+            The images that are left out.
+
+        Raises
+        ------
+        UserError
+            If more than the share can't be read, the disk is full or the store can't be written.
+        """
+        references = dict(zip(manifest.keys(), manifest.references(), strict=True))
+        names = dict(zip(manifest.keys(), manifest.table["image"], strict=True))
+        if not self.missing(list(references)):
+            return []
+        with self._lock_pack.filling(lambda: say("Another process is decoding these images; waiting for it.")):
+            for pack in self._packs.values():
+                pack.sweep()
+                pack.refresh()
+            missing = self.missing(list(references))
+            unreadable: list[Unreadable] = []
+            writers = {place: Writer(pack) for place, pack in self._packs.items()}
+            try:
+                for key, result in self._decode(missing, references, workers):
+                    if isinstance(result, UnreadableImage):
+                        unreadable.append(Unreadable(names[key], result.reason))
+                        _refuse_many(unreadable, len(references), max_unreadable)
+                    else:
+                        writers[1 if result.ndim == 2 else 3, result.dtype].add(key, result)
+            finally:
+                for writer in writers.values():
+                    writer.flush()
+        return unreadable
+
+    def _decode(
+        self, keys: list[str], references: dict[str, ImageReference], workers: int | None
+    ) -> Iterator[tuple[str, np.ndarray | UnreadableImage]]:
+        function = partial(prepare_reference, preprocessing=self.preprocessing)
+        for index, result in map_images(function, [references[key] for key in keys], workers=workers):
+            yield keys[index], result
+
+
+def _refuse_many(unreadable: list[Unreadable], count: int, share: float) -> None:
+    # One bad image among few must not end a job, so at least three are needed.
+    if len(unreadable) >= max(3, share * count + 1):
+        examples = "; ".join(f"{entry.image}: {entry.reason}" for entry in unreadable[:3])
+        raise UserError(
+            f"{len(unreadable)} of {count} images can't be read so far ({examples}).",
+            f"at most {share:.0%} (max_unreadable).",
+            "Mend or remove them, or raise max_unreadable in the recipe.",
+        )

@@ -1,0 +1,240 @@
+"""From a recipe and a manifest to all parts of a training: pixels, network, cut, executor and views."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from freezeframe.backbones import cut as cutting
+from freezeframe.backbones import executor as executors
+from freezeframe.backbones import unfreeze, zoo
+from freezeframe.data.manifest import Manifest
+from freezeframe.errors import UserError
+from freezeframe.imaging import augment
+from freezeframe.imaging.preprocess import Preprocessing
+from freezeframe.progress import duration, say, size
+from freezeframe.recipe import Recipe
+from freezeframe.stores import default_store
+from freezeframe.stores.pack import Pack
+from freezeframe.stores.pixels import Pixels, Unreadable
+from freezeframe.training.activations import (
+    CHUNK,
+    Activations,
+    LiveActivations,
+    StoredActivations,
+    fits_on_disk,
+)
+from freezeframe.training.views import Place, Views
+
+# Views where augmentation is asked for and their number is not: few views already give most of what many give.
+DEFAULT_VIEWS = 4
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """The parts of a training.
+
+    Attributes
+    ----------
+    recipe : Recipe
+        All of the training.
+    network : zoo.Network
+        The whole network.
+    phases : list of (epoch, Unfrozen)
+        What trains from which epoch on.
+    cut : cutting.Cut
+        For the last phase, in which the most trains.
+    executor : executors.Executor or None
+        Runs the prefix; None where nothing is frozen before the first trainable layer.
+    preprocessing : Preprocessing
+        From decoded image to input.
+    pixels : Pixels
+        The prepared images.
+    store : Path
+        The store's folder.
+    device : str
+        ``"cpu"`` or ``"cuda"``.
+    """
+
+    recipe: Recipe
+    network: zoo.Network
+    phases: list[tuple[int, unfreeze.Unfrozen]]
+    cut: cutting.Cut
+    executor: executors.Executor | None
+    preprocessing: Preprocessing
+    pixels: Pixels
+    store: Path
+    device: str
+
+    @property
+    def record_size(self) -> int:
+        """Numbers in one flattened activation."""
+        return sum(int(np.prod(shape)) for shape in self.cut.shapes)
+
+    def pack(self) -> Pack:
+        """Open the activations' pack: everything that determines a record, besides image and view, is in its name."""
+        assert self.executor is not None
+        description = {
+            "prefix": self.cut.prefix_key,
+            "executor": self.executor.name,
+            "preprocessing": self.preprocessing.key(),
+            "mean": list(self.preprocessing.mean),
+            "std": list(self.preprocessing.std),
+            "augment": augment.VERSION,
+        }
+        return Pack(self.store, "activations", description, (self.record_size,), self.recipe.activation_dtype)
+
+
+def choose_device(recipe: Recipe) -> str:
+    """Return where to train: a GPU where there is one, unless the recipe says otherwise."""
+    if recipe.device == "cuda" and not torch.cuda.is_available():
+        raise UserError(
+            "The recipe says device: cuda, but torch sees no GPU.", "a GPU.", "Set device: auto, or run `freezeframe doctor`."
+        )
+    return "cuda" if recipe.device != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def views_of(recipe: Recipe, policy: augment.Policy) -> int:
+    """Return the number of views of each image."""
+    if policy.changes_nothing:
+        return 1
+    views = DEFAULT_VIEWS if recipe.views is None else recipe.views
+    if views == 1:
+        raise UserError(
+            f"The recipe says augment: {recipe.augment} with views: 1, and view 0 is the image itself.",
+            "at least two views.",
+            "Set views: 4, or augment: none.",
+        )
+    return views
+
+
+def preprocessing_of(recipe: Recipe, backbone: zoo.Backbone) -> Preprocessing:
+    """Return the preparation of images that a recipe asks for, with the normalisation of the backbone's weights."""
+    return Preprocessing.from_steps(recipe.preprocess, backbone.input_size, backbone.mean, backbone.std)
+
+
+def assemble(recipe: Recipe, n_classes: int, trained: Path | None = None) -> Assembly:
+    """Build network, cut and executor of a recipe.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        All of the training.
+    n_classes : int
+        Number of classes.
+    trained : Path, optional
+        Weights of a finished run, which are loaded instead of pretrained ones.
+    """
+    device = choose_device(recipe)
+    store = recipe.store or default_store()
+    preprocessing = preprocessing_of(recipe, zoo.describe(recipe.backbone))
+    if trained is None:
+        network = zoo.build(
+            recipe.backbone, n_classes, recipe.weights, recipe.dropout, recipe.transfer, recipe.seed
+        )
+    else:
+        network = zoo.load(recipe.backbone, n_classes, trained, recipe.dropout)
+    phases = unfreeze.schedule(recipe.unfreeze, network)
+    unfreeze.apply(network.module, phases[-1][1])
+    cut = cutting.cut(network, phases[-1][1], preprocessing.input_size)
+    executor = None
+    if cut.prefix is not None:
+        executor = executors.make(cut, device, recipe.executor, batch=CHUNK, cache=store / "onnx")
+    return Assembly(recipe, network, phases, cut, executor, preprocessing, Pixels(store, preprocessing), store, device)
+
+
+def readable(manifest: Manifest, unreadable: list[Unreadable]) -> Manifest:
+    """Leave out the images that can't be read, and note it."""
+    if not unreadable:
+        return manifest
+    left_out = {entry.image for entry in unreadable}
+    reasons = "; ".join(f"{entry.image}: {entry.reason}" for entry in unreadable[:5])
+    note = f"{len(unreadable)} of {len(manifest)} images can't be read and are left out ({reasons})."
+    say(note)
+    table = manifest.table[~manifest.table["image"].isin(left_out)].reset_index(drop=True)
+    if table.empty:
+        raise UserError(f"None of the images can be read ({reasons}).", "at least some.", "Check the files.")
+    return Manifest(table, manifest.root, manifest.classes, (*manifest.notes, note))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Stored or live, and why.
+
+    Attributes
+    ----------
+    mode : str
+        ``"store"``, ``"live"`` or ``"input"`` (nothing is frozen).
+    reason : str
+        For the person who waits.
+    """
+
+    mode: str
+    reason: str
+
+
+def choose(
+    assembly: Assembly, views: Views, training: list[Place], evaluation: list[Place], turns: int
+) -> tuple[Activations, Choice]:
+    """Choose between the store and live activations by an estimate of what each costs; print it; fill the store.
+
+    Parameters
+    ----------
+    assembly : Assembly
+        The parts.
+    views : Views
+        The images.
+    training : list of Place
+        Every view of the training images that will be used.
+    evaluation : list of Place
+        The validation and test images, once each.
+    turns : int
+        Passes over the training images still to come.
+    """
+    executor = assembly.executor
+    if executor is None:
+        reason = "Nothing is frozen before the first trainable layer: the whole network trains on the images."
+        say(reason)
+        return LiveActivations(views, None), Choice("input", reason)
+    sample = views.batch((training or evaluation)[:CHUNK])
+    executor.check(sample)
+    start = time.monotonic()
+    executor.run(sample)
+    seconds_each = (time.monotonic() - start) / len(sample)
+
+    pack = assembly.pack()
+    stored = StoredActivations(views, executor.run, pack)
+    missing = len(stored.missing([*training, *evaluation]))
+    images = len({index for index, _ in training})
+    live_passes = turns * images + (turns + 1) * len(evaluation)
+    needed = missing * pack.record_bytes
+    reason = (
+        f"{len(training) // max(1, images)} views x {images:,} images and {len(evaluation):,} for evaluation: "
+        f"{missing:,} different pictures through the frozen part once, {duration(missing * seconds_each)}, "
+        f"{size(needed)} on disk; live: {duration(live_passes * seconds_each)}."
+    )
+    room = fits_on_disk(assembly.store, needed)
+    wish = assembly.recipe.activations
+    if wish == "auto":
+        wish = "store" if room and missing < 0.9 * live_passes else "live"
+        reason += " Stored." if wish == "store" else " Live." if room else " Live, since the disk has no room for it."
+    say(reason)
+    if wish == "live":
+        return LiveActivations(views, executor.run), Choice("live", reason)
+    stored.fill([*training, *evaluation])
+    stored.load([*training, *evaluation])
+    return stored, Choice("store", reason)
+
+
+def plain(value: Any) -> Any:
+    """Replace what JSON can't hold: NaN and infinities by null."""
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    return value

@@ -1,0 +1,321 @@
+"""From a recipe to a run: the training itself, resumable at any instant."""
+
+import contextlib
+import logging
+import resource
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import lightning
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.loggers import TensorBoardLogger
+from safetensors.torch import save
+
+from freezeframe import files
+from freezeframe.data.manifest import Manifest
+from freezeframe.data.sources import read_manifest
+from freezeframe.data.splits import check_overlap, make_splits
+from freezeframe.errors import UserError
+from freezeframe.imaging import augment
+from freezeframe.progress import duration, progress, say
+from freezeframe.recipe import Recipe
+from freezeframe.training import assembly as assembling
+from freezeframe.training.activations import Activations
+from freezeframe.training.assembly import Assembly, Choice
+from freezeframe.training.batches import Clock, EvaluationBatches, TrainingBatches
+from freezeframe.training.callbacks import LAST, METRICS, Advance, Keeper, RestoreOptimiser, write_metrics
+from freezeframe.training.checkpoints import Checkpoint, Mirror, restore_from_mirror
+from freezeframe.training.losses import make_loss
+from freezeframe.training.module import SuffixTraining
+from freezeframe.training.predict import EVALUATION_BATCH, predict_places, write_predictions
+from freezeframe.training.run import BEST, check_same, environment, read_status, write_status
+from freezeframe.training.views import Place, Views
+
+PREDICTED_SPLITS = ("validation", "test")
+
+
+def train(recipe: Recipe, out: Path) -> Path:
+    """Train one network; the same call again resumes, or extends a finished run if there are more epochs.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        All of the training.
+    out : Path
+        The run's folder.
+
+    Returns
+    -------
+    Path
+        The run's folder.
+
+    Raises
+    ------
+    UserError
+        If the data, the recipe or the folder won't do; what was done before is kept.
+    """
+    out = Path(out)
+    if restore_from_mirror(out, recipe.mirror):
+        say(f"Restored {out} from its mirror {recipe.mirror}.")
+    with files.exclusive(out / ".lock", on_wait=lambda: _refuse_second(out)):
+        if (out / "recipe.yaml").exists():
+            check_same(out, recipe)
+            status = read_status(out)
+            if status.get("status") == "finished" and status["recipe_epochs"] >= recipe.epochs:
+                say(f"{out} is finished. To go on, ask for more epochs: --set epochs={2 * recipe.epochs}.")
+                return out
+        recipe.write(out / "recipe.yaml")
+        _quiet()
+        with _deterministic(recipe.deterministic):
+            return _train(recipe, out)
+
+
+def _refuse_second(out: Path) -> None:
+    raise UserError(
+        f"Another process is training into {out}.", "one process for each run.", "Wait for it, or choose another --out."
+    )
+
+
+def _train(recipe: Recipe, out: Path) -> Path:
+    begun = time.monotonic()
+    manifest = run_manifest(recipe, out)
+    mirror = Mirror(out, recipe.mirror)
+    try:
+        parts = assembling.assemble(recipe, len(manifest.classes))
+        say(f"{recipe.backbone}: {parts.cut.describe()}")
+        unreadable = parts.pixels.fill(manifest, recipe.max_unreadable)
+        manifest = assembling.readable(manifest, unreadable)
+        files.write_json(out / "environment.json", environment())
+        manifest.write(out / "manifest.parquet")
+        write_status(out, status="running", name=out.name, recipe_epochs=recipe.epochs)
+        mirror.copy("recipe.yaml", "manifest.parquet", "environment.json", "run.json")
+
+        fitting = Fitting(recipe, parts, manifest)
+        activations, choice, store_seconds = fitting.activations()
+        keeper = fitting.fit(out, activations, mirror)
+        predicting = time.monotonic()
+        _finish(out, fitting, keeper, activations)
+        done = time.monotonic()
+        _report_status(out, fitting, keeper, choice, store_seconds, done - predicting, done - begun)
+        mirror.copy(*sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()))
+    finally:
+        mirror.finish()
+    say(f"{out}: best epoch {keeper.best_epoch + 1}, validation loss {keeper.best_loss:.4f}, {duration(done - begun)}.")
+    return out
+
+
+def run_manifest(recipe: Recipe, out: Path) -> Manifest:
+    """Return the run's manifest with its splits: the one it began with, or a new one."""
+    path = out / "manifest.parquet"
+    if path.exists():
+        manifest = Manifest.read(path)
+        if not manifest.root.is_dir():
+            source = recipe.data.path.absolute()
+            manifest = Manifest.read(path, root=source if source.is_dir() else source.parent)
+        return manifest
+    manifest = read_manifest(recipe.data)
+    seed = recipe.seed if recipe.split.seed is None else recipe.split.seed
+    manifest = make_splits(manifest, recipe.split, seed)
+    if recipe.check_overlap:
+        check_overlap(manifest)
+    for note in manifest.notes:
+        say(f"Note: {note}")
+    counts = manifest.table["split"].value_counts()
+    say(", ".join(f"{split}: {counts.get(split, 0):,} images" for split in ("train", "validation", "test")))
+    return manifest
+
+
+class Fitting:
+    """One network on one manifest.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        All of the training.
+    parts : Assembly
+        Network, cut, executor and pixels.
+    manifest : Manifest
+        The readable images with their splits.
+    """
+
+    def __init__(self, recipe: Recipe, parts: Assembly, manifest: Manifest) -> None:
+        self.recipe, self.parts, self.manifest = recipe, parts, manifest
+        # Training images come first, so that a place's index is also the index of its label.
+        self.train_set = manifest.subset("train")
+        self.evaluation_sets = {split: manifest.subset(split) for split in PREDICTED_SPLITS}
+        keys = self.train_set.keys()
+        self.first: dict[str, int] = {}
+        for split, subset in self.evaluation_sets.items():
+            self.first[split] = len(keys)
+            keys = keys + subset.keys()
+        policy = augment.Policy.named(recipe.augment)
+        self.n_views = assembling.views_of(recipe, policy)
+        self.views = Views(
+            parts.pixels, parts.preprocessing, keys, self.train_set.keys(), policy, recipe.seed
+        )
+        self.labels = self.train_set.labels()
+
+    def places(self, split: str) -> list[Place]:
+        """Return the images of a split for evaluation, as they are."""
+        return [(self.first[split] + row, 0) for row in range(len(self.evaluation_sets[split]))]
+
+    def activations(self) -> tuple[Activations, Choice, float]:
+        """Choose and prepare what the suffix trains on; with the seconds it took."""
+        start = time.monotonic()
+        used = min(self.n_views, self.recipe.epochs)
+        training = [(index, view) for index in range(len(self.train_set)) for view in range(used)]
+        evaluation = [place for split in PREDICTED_SPLITS for place in self.places(split)]
+        source, choice = assembling.choose(self.parts, self.views, training, evaluation, self.recipe.epochs)
+        return source, choice, time.monotonic() - start
+
+    def fit(self, out: Path, activations: Activations, mirror: Mirror) -> Keeper:
+        """Train from where the run stands to its end."""
+        recipe, parts = self.recipe, self.parts
+        batches = TrainingBatches(
+            activations,
+            self.labels,
+            len(self.manifest.classes),
+            views=self.n_views,
+            batch_size=recipe.batch_size,
+            seed=recipe.seed,
+            oversample=recipe.imbalance == "oversample",
+        )
+        loss = make_loss(recipe, self.labels, len(self.manifest.classes))
+        per_epoch = batches.batches_in(0)
+        module = SuffixTraining(recipe, parts.network, parts.cut, parts.phases, loss, per_epoch)
+        stopping = None
+        if recipe.patience is not None:
+            stopping = EarlyStopping(
+                "validation_loss", patience=recipe.patience, check_on_train_epoch_end=False, check_finite=False
+            )
+        keeper = Keeper(out, mirror, stopping, recipe.checkpoint_seconds)
+        restore, stopped = [], False
+        if (out / LAST).exists():
+            checkpoint = Checkpoint.read(out / LAST)
+            keeper.restore(checkpoint, module)
+            restore = [RestoreOptimiser(checkpoint)]
+            stopped = checkpoint.state["stopped"]
+            say(f"Going on at epoch {module.clock.epoch + 1}, batch {module.clock.batch + 1}.")
+        batches.next = module.clock
+        epochs = recipe.epochs - module.clock.epoch
+        if epochs <= 0 or stopped:
+            return keeper
+        module.begin_epoch()
+        validation = EvaluationBatches(
+            activations, self.places("validation"), self.evaluation_sets["validation"].labels(), EVALUATION_BATCH
+        )
+        images = epochs * len(batches.places(0)) - module.clock.batch * recipe.batch_size
+        with progress(f"Training {out.name}", images) as advance:
+            callbacks = [*restore, Advance(advance), *([stopping] if stopping else []), keeper]
+            trainer = self._trainer(out, epochs, callbacks)
+            trainer.fit(module, train_dataloaders=batches, val_dataloaders=validation)
+        # Lightning holds Ctrl-C back to end in order; whoever pressed it wants the job to end.
+        if trainer.interrupted:
+            raise KeyboardInterrupt
+        return keeper
+
+    def _trainer(self, out: Path, epochs: int, callbacks: list[lightning.Callback]) -> lightning.Trainer:
+        recipe = self.recipe
+        mixed = self.parts.device == "cuda"
+        precision = ("16-mixed" if mixed else "32-true") if recipe.precision == "auto" else recipe.precision
+        return lightning.Trainer(
+            max_epochs=epochs,
+            accelerator="gpu" if self.parts.device == "cuda" else "cpu",
+            devices=1,
+            precision={"32": "32-true"}.get(precision, precision),  # pyright: ignore[reportArgumentType]
+            deterministic=recipe.deterministic,
+            logger=TensorBoardLogger(out, name="", version="tensorboard"),
+            callbacks=callbacks,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+        )
+
+
+def _finish(out: Path, fitting: Fitting, keeper: Keeper, activations: Activations) -> None:
+    """Write the best weights of the whole network and the predictions."""
+    parts = fitting.parts
+    network = parts.network.module
+    with torch.no_grad():
+        state = network.state_dict()
+        for name, tensor in keeper.best.items():
+            state[name].copy_(tensor)
+    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    files.write_bytes(out / BEST, save(whole))
+    for split, subset in fitting.evaluation_sets.items():
+        if len(subset):
+            logits = predict_places(parts, activations, fitting.places(split))
+            write_predictions(out / "predictions" / f"{split}.parquet", subset, logits)
+
+
+def _report_status(
+    out: Path,
+    fitting: Fitting,
+    keeper: Keeper,
+    choice: Choice,
+    store_seconds: float,
+    prediction_seconds: float,
+    total_seconds: float,
+) -> None:
+    recipe, parts = fitting.recipe, fitting.parts
+    history = Checkpoint.read(out / LAST).state["history"]
+    write_metrics(out / METRICS, history)
+    trainable = set(parts.phases[-1][1].parameters)
+    sizes = {name: parameter.numel() for name, parameter in parts.network.module.named_parameters()}
+    before = read_status(out).get("seconds", {})
+    seconds = {
+        "store": before.get("store", 0.0) + store_seconds,
+        "training": keeper.training_seconds,
+        "prediction": prediction_seconds,
+        "total": before.get("total", 0.0) + total_seconds,
+    }
+    write_status(
+        out,
+        status="finished",
+        recipe_epochs=recipe.epochs,
+        backbone=recipe.backbone,
+        weights={"source": parts.network.weights_source, "sha256": parts.network.weights_sha256},
+        unfreeze=recipe.unfreeze,
+        classes=list(fitting.manifest.classes),
+        parameters={
+            "total": sum(sizes.values()),
+            "trainable": sum(count for name, count in sizes.items() if name in trainable),
+        },
+        seconds={stage: round(value, 2) for stage, value in seconds.items()},
+        # Linux counts in KiB, macOS in bytes
+        peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024),
+        store_bytes=len(parts.pack()) * parts.pack().record_bytes if choice.mode == "store" else 0,
+        epochs=len(history),
+        best_epoch=keeper.best_epoch,
+        best_validation_loss=keeper.best_loss,
+        best_validation=assembling.plain(history[keeper.best_epoch]),
+        preprocessing=parts.preprocessing.to_dict(),
+        activations={"mode": choice.mode, "dtype": recipe.activation_dtype, "reason": choice.reason}
+        | ({"executor": parts.executor.name} if parts.executor else {}),
+        weights_sha256=files.sha256_file(out / BEST),
+        notes=list(fitting.manifest.notes),
+    )
+
+
+@contextlib.contextmanager
+def _deterministic(wanted: bool) -> Iterator[None]:
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(wanted, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
+def _quiet() -> None:
+    """Keep from the user what Lightning says to its developers."""
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"lightning\..*")
+    np.seterr(all="warn")

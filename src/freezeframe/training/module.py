@@ -1,0 +1,214 @@
+"""The trainable suffix as a Lightning module.
+
+Optimisation is manual for one reason: a batch may be computed in parts whose gradients are summed, exactly, and the
+number of parts may grow in the middle of training when memory runs out.
+"""
+
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from sklearn.metrics import roc_auc_score
+from torch.nn import functional as F
+
+from freezeframe.backbones import unfreeze
+from freezeframe.backbones.cut import Cut
+from freezeframe.backbones.unfreeze import Unfrozen
+from freezeframe.backbones.zoo import Network
+from freezeframe.progress import say
+from freezeframe.recipe import Recipe
+from freezeframe.seeds import derive_seed
+from freezeframe.training.batches import Batch, Clock
+from freezeframe.training.losses import Loss
+from freezeframe.training.schedule import parameter_groups, rate_factor
+
+# The plateau schedule: after so many epochs without a better validation loss, this factor on the learning rate.
+PLATEAU_FACTOR = 0.1
+PLATEAU_PATIENCE = 3
+
+
+class SuffixTraining(lightning.LightningModule):
+    """Trains what lies behind the cut.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        All of the training.
+    network : Network
+        The whole network; the suffix shares its parameters.
+    cut : Cut
+        Where the frozen part ends, for the latest phase.
+    phases : list of (epoch, Unfrozen)
+        What trains from which epoch on.
+    loss : callable
+        From `losses.make_loss`.
+    batches_per_epoch : int
+        For the schedule.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        network: Network,
+        cut: Cut,
+        phases: list[tuple[int, Unfrozen]],
+        loss: Loss,
+        batches_per_epoch: int,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.suffix = cut.suffix
+        self.recipe, self.cut, self.phases, self.loss = recipe, cut, phases, loss
+        # Not a sub-module: the frozen part neither trains nor travels to the device with the suffix.
+        self.whole: list[torch.nn.Module] = [network.module]
+        self.batches_per_epoch = batches_per_epoch
+        self.accumulate = recipe.accumulate
+        self.clock = Clock()
+        self.history: list[dict[str, float]] = []
+        self.loss_sum, self.image_count = 0.0, 0
+        self.plateau: torch.optim.lr_scheduler.ReduceLROnPlateau | None = None
+        self._validation: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    @property
+    def network(self) -> torch.nn.Module:
+        """The whole network."""
+        return self.whole[0]
+
+    @property
+    def unfrozen(self) -> Unfrozen:
+        """What trains in the current epoch."""
+        return [phase for epoch, phase in self.phases if epoch <= self.clock.epoch][-1]
+
+    def train(self, mode: bool = True) -> "SuffixTraining":
+        """Put into training mode only what trains: frozen layers stay in inference mode."""
+        super().train(mode)
+        if mode:
+            unfreeze.set_training_mode(self.network, self.unfrozen)
+        return self
+
+    def begin_epoch(self) -> None:
+        """Set what trains in this epoch."""
+        unfreeze.apply(self.network, self.unfrozen)
+        self.train()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Make the optimiser over all that will ever train."""
+        groups = parameter_groups(self.network, self.phases[-1][1], self.recipe)
+        optimiser: torch.optim.Optimizer
+        if self.recipe.optimiser == "sgd":
+            optimiser = torch.optim.SGD(groups, momentum=self.recipe.momentum, nesterov=self.recipe.momentum > 0)
+        else:
+            optimiser = torch.optim.AdamW(groups, fused=True)
+        if self.recipe.schedule == "plateau":
+            self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
+                optimiser, factor=PLATEAU_FACTOR, patience=PLATEAU_PATIENCE
+            )
+        return optimiser
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Move a batch to where the suffix is."""
+        return Batch(batch.clock, batch.activations.to(device), batch.targets.to(device))
+
+    def forward(self, activations: torch.Tensor) -> torch.Tensor:
+        """From flattened activations (N, size) to logits (N, C)."""
+        return self.suffix(*self.cut.split(activations))
+
+    def training_step(self, batch: Batch, batch_index: int) -> None:
+        """Train on one batch; where memory runs out, in twice as many parts."""
+        if batch.clock.batch == 0 or batch.clock.epoch != self.clock.epoch:
+            self.clock = batch.clock
+            self.begin_epoch()
+        self.clock = batch.clock
+        optimiser = self.optimizers()
+        assert isinstance(optimiser, lightning.pytorch.core.optimizer.LightningOptimizer)
+        self._set_rates(optimiser.optimizer)
+        while True:
+            try:
+                loss = self._gradient(batch, optimiser)
+                break
+            except RuntimeError as error:
+                if not _out_of_memory(error) or self.accumulate >= len(batch.activations):
+                    raise
+            # Outside the handler, so that the failed step's tensors are let go.
+            self.accumulate *= 2
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            say(
+                f"Out of memory: batches of {len(batch.activations)} are now computed in {self.accumulate} parts "
+                "with the gradient summed."
+            )
+        if self.recipe.clip_gradient:
+            self.clip_gradients(optimiser, self.recipe.clip_gradient, gradient_clip_algorithm="norm")
+        optimiser.step()
+        self.loss_sum += loss * len(batch.activations)
+        self.image_count += len(batch.activations)
+        self.clock = Clock(batch.clock.epoch, batch.clock.batch + 1)
+        self._write_scalars(loss, optimiser.optimizer)
+
+    def _gradient(self, batch: Batch, optimiser: Any) -> float:
+        optimiser.zero_grad()
+        count = len(batch.activations)
+        size = -(-count // self.accumulate)
+        total = 0.0
+        # Dropout and stochastic depth depend on (seed, epoch, batch): a resumed run draws the same.
+        torch.manual_seed(derive_seed(self.recipe.seed, "step", batch.clock.epoch, batch.clock.batch))
+        for start in range(0, count, size):
+            part = slice(start, start + size)
+            share = len(batch.activations[part]) / count
+            loss = self.loss(self(batch.activations[part]), batch.targets[part]) * share
+            self.manual_backward(loss)
+            total += loss.item()
+        return total
+
+    def _set_rates(self, optimiser: torch.optim.Optimizer) -> None:
+        progress = self.clock.epoch + self.clock.batch / self.batches_per_epoch
+        if self.recipe.schedule == "plateau" and progress >= self.recipe.warmup_epochs:
+            return
+        factor = rate_factor(self.recipe, progress)
+        for group in optimiser.param_groups:
+            group["lr"] = group["base_rate"] * factor
+
+    def _write_scalars(self, loss: float, optimiser: torch.optim.Optimizer) -> None:
+        step = self.clock.epoch * self.batches_per_epoch + self.clock.batch
+        if step % 10 == 0 and self.logger is not None:
+            writer = self.logger.experiment  # pyright: ignore[reportAttributeAccessIssue]
+            writer.add_scalar("train/loss", loss, step)
+            writer.add_scalar("train/learning_rate", optimiser.param_groups[0]["lr"], step)
+
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        """Gather the logits of one batch."""
+        self._validation.append((self(batch.activations).float().cpu(), batch.targets.cpu()))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log what early stopping and the choice of the best epoch look at."""
+        logits, labels = (torch.cat(parts) for parts in zip(*self._validation, strict=True))
+        self._validation.clear()
+        # Without weights and smoothing, so that recipes can be compared.
+        loss = F.cross_entropy(logits, labels).item()
+        accuracy = (logits.argmax(1) == labels).float().mean().item()
+        scores = {"validation_loss": loss, "validation_accuracy": accuracy}
+        scores["validation_roc_auc"] = _roc_auc(logits, labels)
+        self.log("validation_loss", loss, batch_size=1)
+        train_loss = self.loss_sum / max(1, self.image_count)
+        self.history.append({"epoch": self.clock.epoch, "train_loss": train_loss, **scores})
+        self.loss_sum, self.image_count = 0.0, 0
+        if self.logger is not None:
+            step = (self.clock.epoch + 1) * self.batches_per_epoch
+            for name, value in scores.items():
+                writer = self.logger.experiment  # pyright: ignore[reportAttributeAccessIssue]
+                writer.add_scalar(name.replace("_", "/", 1), value, step)
+
+
+def _roc_auc(logits: torch.Tensor, labels: torch.Tensor) -> float:
+    """Macro one-vs-rest ROC AUC; NaN where a class is missing."""
+    probabilities = logits.double().softmax(1).numpy()
+    if len(np.unique(labels.numpy())) < probabilities.shape[1]:
+        return float("nan")
+    if probabilities.shape[1] == 2:
+        return float(roc_auc_score(labels.numpy(), probabilities[:, 1]))
+    return float(roc_auc_score(labels.numpy(), probabilities, multi_class="ovr"))
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

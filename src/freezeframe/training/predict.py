@@ -1,0 +1,95 @@
+"""What a trained network says of images."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from freezeframe import files
+from freezeframe.data.manifest import Manifest
+from freezeframe.errors import UserError
+from freezeframe.progress import progress
+from freezeframe.recipe import Recipe
+from freezeframe.stores.pixels import Unreadable
+from freezeframe.training import assembly as assembling
+from freezeframe.training.activations import Activations, LiveActivations
+from freezeframe.training.assembly import Assembly
+from freezeframe.training.batches import EvaluationBatches
+from freezeframe.training.run import BEST, read_status
+from freezeframe.training.views import Place, Views
+
+EVALUATION_BATCH = 64
+
+
+def predict_places(parts: Assembly, activations: Activations, places: list[Place]) -> np.ndarray:
+    """Run the suffix in inference mode over some images.
+
+    Returns
+    -------
+    (N, C) float32 array
+        Logits.
+    """
+    suffix = parts.cut.suffix.to(parts.device).eval()
+    batches = EvaluationBatches(
+        activations, [index for index, _ in places], np.full(len(places), -1), EVALUATION_BATCH
+    )
+    logits = []
+    with torch.inference_mode(), progress("Predicting", len(places)) as advance:
+        for batch in batches:
+            logits.append(suffix(*parts.cut.split(batch.activations.to(parts.device))).float().cpu().numpy())
+            advance(len(batch.activations))
+    return np.concatenate(logits)
+
+
+def prediction_table(manifest: Manifest, classes: Sequence[str], logits: np.ndarray) -> pd.DataFrame:
+    """Join logits to what is known of each image: image, patient, label, site, logit_<class>."""
+    table = manifest.table[["image", "patient", "label", "site"]].reset_index(drop=True)
+    table["patient"] = manifest.patients()
+    for column, name in enumerate(classes):
+        table[f"logit_{name}"] = logits[:, column]
+    return table
+
+
+def write_predictions(path: Path, manifest: Manifest, logits: np.ndarray) -> None:
+    """Write a split's predictions as Parquet, atomically."""
+    table = prediction_table(manifest, manifest.classes, logits)
+    with files.atomic(path) as temporary:
+        table.to_parquet(temporary, index=False)
+
+
+def predict_manifest(run: Path, manifest: Manifest) -> tuple[pd.DataFrame, list[Unreadable]]:
+    """Predict all images of a manifest with a finished run.
+
+    Parameters
+    ----------
+    run : Path
+        The run's folder.
+    manifest : Manifest
+        Any images; labels and splits are not looked at.
+
+    Returns
+    -------
+    table : DataFrame
+        As in ``predictions/<split>.parquet``, without the unreadable images.
+    unreadable : list of Unreadable
+        Which, and why.
+
+    Raises
+    ------
+    UserError
+        If the run is not finished.
+    """
+    status = read_status(run)
+    if status.get("status") != "finished":
+        raise UserError(f"{run} is no finished run.", "a folder that `freezeframe train` finished.", "Run it again to finish it.")
+    recipe = Recipe.read(run / "recipe.yaml")
+    classes = tuple(status["classes"])
+    parts = assembling.assemble(recipe, len(classes), trained=run / BEST)
+    unreadable = parts.pixels.fill(manifest, recipe.max_unreadable)
+    kept = assembling.readable(manifest, unreadable)
+    views = Views(parts.pixels, parts.preprocessing, kept.keys())
+    activations = LiveActivations(views, None if parts.executor is None else parts.executor.run)
+    logits = predict_places(parts, activations, [(row, 0) for row in range(len(kept))])
+    return prediction_table(kept, classes, logits), unreadable
