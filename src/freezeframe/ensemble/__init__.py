@@ -1,0 +1,1 @@
+"""Runs and the rules that combine them."""

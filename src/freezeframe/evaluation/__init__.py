@@ -1,0 +1,1 @@
+"""Metrics with intervals that respect patients, comparison, calibration, operating points, galleries."""
