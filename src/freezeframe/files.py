@@ -121,7 +121,9 @@ def _read(path: Path, parse: Any, kind: str) -> Any:
     except FileNotFoundError as error:
         raise UserError(f"There is no file {path}.", f"a {kind} file.", "Check the path.") from error
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{path} can't be read as {kind}: {error}", action="Mend or replace the file.") from error
+        raise UserError(
+            f"{path} can't be read as {kind}: {error}", action="Mend or replace the file."
+        ) from error
 
 
 def sha256_file(path: Path) -> str:

@@ -32,22 +32,31 @@ class DataSource(Section):
     A plain path in the recipe is short for ``{path: ...}``.
     """
 
-    path: Path = Field(description="folder of images, or a table (CSV or Parquet) with a column of image paths")
+    path: Path = Field(
+        description="folder of images, or a table (CSV or Parquet) with a column of image paths"
+    )
     table: Path | None = Field(None, description="table of labels for a folder of images or DICOM files")
-    image_column: str | None = Field(None, description="column with image paths; found by name where left out")
+    image_column: str | None = Field(
+        None, description="column with image paths; found by name where left out"
+    )
     label_column: str | None = Field(None, description="column with labels; found by name where left out")
-    patient_column: str | None = Field(None, description="column with patient ids; found by name where left out")
+    patient_column: str | None = Field(
+        None, description="column with patient ids; found by name where left out"
+    )
     site_column: str | None = Field(None, description="column with the hospital or device")
     split_column: str | None = Field(None, description="column with train, validation or test")
     join_on: Literal["SOPInstanceUID", "StudyInstanceUID", "AccessionNumber", "PatientID"] | None = Field(
-        None, description="DICOM attribute that joins the table to the files; found by column name where left out"
+        None,
+        description="DICOM attribute that joins the table to the files; found by column name where left out",
     )
     patient_pattern: str | None = Field(
         None,
         description="regular expression on the image's path whose first group is the patient; 'kermany' for the "
         "built-in one, 'none' for no patients; found by itself where left out",
     )
-    classes: tuple[str, ...] | None = Field(None, description="order of the classes; alphabetical where left out")
+    classes: tuple[str, ...] | None = Field(
+        None, description="order of the classes; alphabetical where left out"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -95,11 +104,15 @@ class Recipe(Section):
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="dropout before the head")
 
     preprocess: list[dict[str, Any] | str] | None = Field(
-        None, description="named steps from decoded image to input; the backbone's own size, padded, where left out"
+        None,
+        description="named steps from decoded image to input; the backbone's own size, padded, where left out",
     )
-    augment: str | dict[str, Any] = Field("none", description="augmentation policy by name, or {policy: name, ...}")
+    augment: str | dict[str, Any] = Field(
+        "none", description="augmentation policy by name, or {policy: name, ...}"
+    )
     views: PositiveInteger | None = Field(
-        None, description="versions of each image, view 0 is the image itself; 4 with augmentation where left out"
+        None,
+        description="versions of each image, view 0 is the image itself; 4 with augmentation where left out",
     )
 
     unfreeze: str | dict[str, Any] | list[dict[str, Any]] = Field(
@@ -110,7 +123,9 @@ class Recipe(Section):
 
     epochs: PositiveInteger = Field(30, description="most passes over the training images")
     batch_size: PositiveInteger = Field(16, description="images a step")
-    accumulate: PositiveInteger = Field(1, description="parts that a batch is computed in; the gradient is summed")
+    accumulate: PositiveInteger = Field(
+        1, description="parts that a batch is computed in; the gradient is summed"
+    )
     optimiser: Literal["adamw", "sgd"] = Field("adamw", description="optimiser")
     learning_rate: Positive = Field(1e-3, description="of the head")
     backbone_learning_rate: Positive | None = Field(
@@ -121,11 +136,15 @@ class Recipe(Section):
     )
     weight_decay: NotNegative = Field(1e-2, description="weight decay (not for norms and biases)")
     momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="momentum of sgd")
-    schedule: Literal["cosine", "plateau", "constant"] = Field("cosine", description="learning rate over the epochs")
+    schedule: Literal["cosine", "plateau", "constant"] = Field(
+        "cosine", description="learning rate over the epochs"
+    )
     warmup_epochs: NotNegative = Field(0.0, description="epochs of linear warm-up")
     clip_gradient: Positive | None = Field(None, description="largest norm of the gradient")
 
-    imbalance: Literal["none", "weights", "oversample", "focal"] = Field("none", description="remedy for unequal classes")
+    imbalance: Literal["none", "weights", "oversample", "focal"] = Field(
+        "none", description="remedy for unequal classes"
+    )
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="label smoothing")
     focal_gamma: NotNegative = Field(2.0, description="exponent of the focal loss")
 
@@ -139,11 +158,16 @@ class Recipe(Section):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to train")
 
     activations: Literal["auto", "store", "live"] = Field(
-        "auto", description="frozen part computed once and stored, or anew for each batch; auto: the cheaper one"
+        "auto",
+        description="frozen part computed once and stored, or anew for each batch; auto: the cheaper one",
     )
-    activation_dtype: Literal["float32", "float16"] = Field("float32", description="float16 halves the disk, see docs")
+    activation_dtype: Literal["float32", "float16"] = Field(
+        "float32", description="float16 halves the disk, see docs"
+    )
     executor: Literal["auto", "onnxruntime", "torch"] = Field("auto", description="what runs the frozen part")
-    store: Path | None = Field(None, description="folder of the store; ~/.cache/freezeframe/store where left out")
+    store: Path | None = Field(
+        None, description="folder of the store; ~/.cache/freezeframe/store where left out"
+    )
     mirror: Path | None = Field(None, description="second folder that checkpoints are copied to")
     checkpoint_seconds: Positive = Field(30.0, description="most seconds of training that a kill can cost")
 
@@ -167,7 +191,9 @@ class Recipe(Section):
         """
         content = files.read_yaml(Path(path))
         if not isinstance(content, dict):
-            raise UserError(f"{path} holds no recipe.", "lines such as 'backbone: resnet18'.", "See `docs/recipe.md`.")
+            raise UserError(
+                f"{path} holds no recipe.", "lines such as 'backbone: resnet18'.", "See `docs/recipe.md`."
+            )
         return cls.parse({**content}, changes, origin=str(path))
 
     @classmethod
@@ -204,12 +230,16 @@ def _change(content: dict[str, Any], change: str) -> None:
     target = content
     for section in sections:
         inner = target.get(section, {})
-        target[section] = {"path": inner} if section == "data" and isinstance(inner, str) else dict(inner or {})
+        target[section] = (
+            {"path": inner} if section == "data" and isinstance(inner, str) else dict(inner or {})
+        )
         target = target[section]
     try:
         target[field] = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise UserError(f"--set {change}: the value can't be read ({error}).", "YAML, such as 5 or {{blocks: 1}}.") from error
+        raise UserError(
+            f"--set {change}: the value can't be read ({error}).", "YAML, such as 5 or {{blocks: 1}}."
+        ) from error
 
 
 def _explain(error: ValidationError, origin: str) -> str:
@@ -217,11 +247,17 @@ def _explain(error: ValidationError, origin: str) -> str:
     for problem in error.errors():
         where = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
-            section: type[BaseModel] = {"data": DataSource, "split": Split}.get(str(problem["loc"][0]), Recipe)
+            section: type[BaseModel] = {"data": DataSource, "split": Split}.get(
+                str(problem["loc"][0]), Recipe
+            )
             section = Recipe if len(problem["loc"]) == 1 else section
-            lines.append(f"unknown field '{where}', {did_you_mean(str(problem['loc'][-1]), section.model_fields)}")
+            lines.append(
+                f"unknown field '{where}', {did_you_mean(str(problem['loc'][-1]), section.model_fields)}"
+            )
         elif problem["type"] == "missing":
             lines.append(f"field '{where}' is missing.")
         else:
-            lines.append(f"field '{where}' is {problem['input']!r}: {problem['msg'].removeprefix('Value error, ')}.")
+            lines.append(
+                f"field '{where}' is {problem['input']!r}: {problem['msg'].removeprefix('Value error, ')}."
+            )
     return f"{origin} is not a valid recipe: " + " ".join(lines)

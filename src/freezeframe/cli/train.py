@@ -10,15 +10,17 @@ from freezeframe.recipe import Recipe
 
 def command(
     recipe: Annotated[Path, typer.Argument(help="YAML file with the recipe.", show_default=False)],
-    out: Annotated[Path | None, typer.Option(help="The run's folder; runs/<recipe's name> where left out.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The run's folder; runs/<recipe's name> where left out.")
+    ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Change a field of the recipe: field=value. Repeatable.")
     ] = None,
 ) -> None:
     """Train one network. The same line again resumes.
 
-    Examples:
-
+    Examples
+    --------
         freezeframe train lite0.yaml --out runs/lite0
 
         freezeframe train lite0.yaml --out runs/lite1 --set backbone=efficientnet-lite1

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from freezeframe import files
+from freezeframe.data.wording import listed
 from freezeframe.errors import UserError, did_you_mean
 
 SCHEMA_VERSION = 1
@@ -158,7 +159,7 @@ class Manifest:
 def image_name(path: str, frame: int, frames: int) -> str:
     """Name an image: its file's path, followed by ``#frame`` where the file holds several.
 
-    A file of one frame whose own name ends like that is followed by ``#0``, so that the name can be taken apart.
+    A file of one frame whose own name ends like that is followed by ``#0``: the name can be taken apart again.
 
     Examples
     --------
@@ -185,23 +186,18 @@ def _check(table: pd.DataFrame, classes: tuple[str, ...]) -> None:
     repeated = sorted(set(table.loc[table["image"].duplicated(), "image"]))
     if repeated:
         raise UserError(
-            f"The manifest holds {_some(repeated)} more than once.", "each image once.", "Drop the repeats."
+            f"The manifest holds {listed(repeated)} more than once.", "each image once.", "Drop the repeats."
         )
     strange = sorted(set(table["split"]) - {*SPLITS, ""})
     if strange:
-        raise UserError(f"The manifest has the split {_some(strange)}.", f"one of {', '.join(SPLITS)}.")
+        raise UserError(f"The manifest has the split {listed(strange)}.", f"one of {', '.join(SPLITS)}.")
     if len(set(classes)) != len(classes):
         raise UserError(f"A class is named twice: {', '.join(classes)}.", "each class once.")
     unknown = sorted(set(table["label"]) - {*classes, ""})
     if unknown:
         raise UserError(
-            f"The manifest has the label {_some(unknown)}.", f"one of {', '.join(classes) or 'no classes'}."
+            f"The manifest has the label {listed(unknown)}.", f"one of {', '.join(classes) or 'no classes'}."
         )
-
-
-def _some(names: list[str]) -> str:
-    shown = ", ".join(f"'{name}'" for name in names[:5])
-    return f"{shown} and {len(names) - 5:,} more" if len(names) > 5 else shown
 
 
 def _read_parquet(path: Path) -> tuple[pa.Table, dict[str, Any]]:
@@ -217,7 +213,7 @@ def _read_parquet(path: Path) -> tuple[pa.Table, dict[str, Any]]:
     facts = json.loads(metadata) if metadata else {}
     if facts.get("schema_version") != SCHEMA_VERSION:
         raise UserError(
-            f"{path} is no manifest of version {SCHEMA_VERSION} (found: {facts.get('schema_version', 'none')}).",
+            f"{path} is no manifest of version {SCHEMA_VERSION} (it has: {facts.get('schema_version', 'none')}).",
             "a manifest.parquet written by this version of freezeframe.",
             "Read a table of your own as a data source (data: {path: table.parquet}), or make it anew.",
         )

@@ -37,7 +37,9 @@ class Policy(BaseModel):
 
     flip_horizontal: Share = Field(0, description="probability")
     flip_vertical: Share = Field(0, description="probability")
-    rotate: Annotated[float, Field(ge=0, le=180)] = Field(0, description="largest angle in degrees, either way")
+    rotate: Annotated[float, Field(ge=0, le=180)] = Field(
+        0, description="largest angle in degrees, either way"
+    )
     shift: Share = Field(0, description="largest shift as a share of the side, either way, each axis")
     zoom: Annotated[float, Field(ge=0, lt=1)] = Field(0, description="largest change of scale, either way")
     brightness: Annotated[float, Field(ge=0, lt=1)] = Field(0, description="largest change of the factor")
@@ -45,7 +47,9 @@ class Policy(BaseModel):
     noise: Share = Field(0, description="largest standard deviation of Gaussian noise, image in [0, 1]")
     erase: Share = Field(0, description="probability of erasing a box of 2 to 20 % of the area")
     mix: Literal["none", "mixup", "cutmix"] = Field("none", description="mix with another training image")
-    mix_alpha: Annotated[float, Field(gt=0)] = Field(0.4, description="of the Beta distribution of the mixing share")
+    mix_alpha: Annotated[float, Field(gt=0)] = Field(
+        0.4, description="of the Beta distribution of the mixing share"
+    )
 
     @classmethod
     def named(cls, spec: str | dict[str, Any]) -> "Policy":
@@ -59,7 +63,11 @@ class Policy(BaseModel):
         except ValidationError as error:
             problem = error.errors()[0]
             field = ".".join(str(part) for part in problem["loc"])
-            hint = did_you_mean(field, cls.model_fields) if problem["type"] == "extra_forbidden" else problem["msg"]
+            hint = (
+                did_you_mean(field, cls.model_fields)
+                if problem["type"] == "extra_forbidden"
+                else problem["msg"]
+            )
             raise UserError(f"augment: '{field}' is not right: {hint}") from error
 
     @property
@@ -76,7 +84,14 @@ POLICIES: dict[str, dict[str, Any]] = {
     "flip-brightness": {"flip_horizontal": 0.5, "brightness": 0.2},
     "rotate-shift": {"rotate": 10, "shift": 0.1},
     # No flips: they would put the heart on the other side.
-    "radiograph": {"rotate": 7, "shift": 0.05, "zoom": 0.1, "brightness": 0.15, "contrast": 0.15, "noise": 0.02},
+    "radiograph": {
+        "rotate": 7,
+        "shift": 0.05,
+        "zoom": 0.1,
+        "brightness": 0.15,
+        "contrast": 0.15,
+        "noise": 0.02,
+    },
     "random-erasing": {"flip_horizontal": 0.5, "erase": 0.5},
     "mixup": {"flip_horizontal": 0.5, "mix": "mixup"},
     "cutmix": {"flip_horizontal": 0.5, "mix": "cutmix", "mix_alpha": 1.0},

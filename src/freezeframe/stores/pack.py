@@ -96,10 +96,15 @@ class Pack:
             If the disk is full or the folder read-only. Earlier segments are untouched.
         """
         if records.shape != (len(keys), *self.shape) or records.dtype != self.dtype:
-            raise ValueError(f"{records.shape} {records.dtype} is not {len(keys)} x {self.shape} {self.dtype}")
+            raise ValueError(
+                f"{records.shape} {records.dtype} is not {len(keys)} x {self.shape} {self.dtype}"
+            )
+        records = np.ascontiguousarray(records)
         name = f"segment-{files.sha256_json(list(keys))[:16]}"
         with files.atomic(self.folder / f"{name}.npy") as temporary, temporary.open("wb") as handle:
-            np.save(handle, records, allow_pickle=False)
+            # np.save loses the error number of a full disk.
+            np.lib.format.write_array_header_2_0(handle, np.lib.format.header_data_from_array_1_0(records))
+            handle.write(records.data)
         files.write_text(self.folder / f"{name}.keys", json.dumps(list(keys)))
         self.refresh()
 

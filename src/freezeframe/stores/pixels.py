@@ -83,7 +83,9 @@ class Pixels:
                 return pack.read([key])[0]
         raise KeyError(key)
 
-    def fill(self, manifest: Manifest, max_unreadable: float = 1.0, workers: int | None = None) -> list[Unreadable]:
+    def fill(
+        self, manifest: Manifest, max_unreadable: float = 1.0, workers: int | None = None
+    ) -> list[Unreadable]:
         """Decode what is missing, in parallel, once; memory stays flat however many images there are.
 
         Parameters
@@ -109,7 +111,9 @@ class Pixels:
         names = dict(zip(manifest.keys(), manifest.table["image"], strict=True))
         if not self.missing(list(references)):
             return []
-        with self._lock_pack.filling(lambda: say("Another process is decoding these images; waiting for it.")):
+        with self._lock_pack.filling(
+            lambda: say("Another process is decoding these images; waiting for it.")
+        ):
             for pack in self._packs.values():
                 pack.sweep()
                 pack.refresh()

@@ -1,0 +1,1 @@
+"""Training of the suffix, live or from the store, in one code path."""

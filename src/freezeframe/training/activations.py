@@ -129,7 +129,9 @@ def prefetch(
 ) -> Iterator[tuple[Task, Result]]:
     """Yield (task, result) in order, while threads already work at the next ones."""
     with ThreadPoolExecutor(threads) as pool:
-        waiting: list[tuple[Task, Future[Result]]] = [(task, pool.submit(work, task)) for task in islice(tasks, ahead)]
+        waiting: list[tuple[Task, Future[Result]]] = [
+            (task, pool.submit(work, task)) for task in islice(tasks, ahead)
+        ]
         try:
             while waiting:
                 task, future = waiting.pop(0)

@@ -92,7 +92,9 @@ def choose_device(recipe: Recipe) -> str:
     """Return where to train: a GPU where there is one, unless the recipe says otherwise."""
     if recipe.device == "cuda" and not torch.cuda.is_available():
         raise UserError(
-            "The recipe says device: cuda, but torch sees no GPU.", "a GPU.", "Set device: auto, or run `freezeframe doctor`."
+            "The recipe says device: cuda, but torch sees no GPU.",
+            "a GPU.",
+            "Set device: auto, or run `freezeframe doctor`.",
         )
     return "cuda" if recipe.device != "cpu" and torch.cuda.is_available() else "cpu"
 
@@ -143,7 +145,9 @@ def assemble(recipe: Recipe, n_classes: int, trained: Path | None = None) -> Ass
     executor = None
     if cut.prefix is not None:
         executor = executors.make(cut, device, recipe.executor, batch=CHUNK, cache=store / "onnx")
-    return Assembly(recipe, network, phases, cut, executor, preprocessing, Pixels(store, preprocessing), store, device)
+    return Assembly(
+        recipe, network, phases, cut, executor, preprocessing, Pixels(store, preprocessing), store, device
+    )
 
 
 def readable(manifest: Manifest, unreadable: list[Unreadable]) -> Manifest:
@@ -220,7 +224,13 @@ def choose(
     wish = assembly.recipe.activations
     if wish == "auto":
         wish = "store" if room and missing < 0.9 * live_passes else "live"
-        reason += " Stored." if wish == "store" else " Live." if room else " Live, since the disk has no room for it."
+        reason += (
+            " Stored."
+            if wish == "store"
+            else " Live."
+            if room
+            else " Live, since the disk has no room for it."
+        )
     say(reason)
     if wish == "live":
         return LiveActivations(views, executor.run), Choice("live", reason)

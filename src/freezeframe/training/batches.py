@@ -169,7 +169,9 @@ class EvaluationBatches:
         Images at a time.
     """
 
-    def __init__(self, activations: Activations, indices: list[int], labels: np.ndarray, batch_size: int) -> None:
+    def __init__(
+        self, activations: Activations, indices: list[int], labels: np.ndarray, batch_size: int
+    ) -> None:
         self._activations, self._indices, self._labels = activations, indices, labels
         self._batch_size = batch_size
 

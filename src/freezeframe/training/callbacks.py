@@ -45,7 +45,9 @@ class Keeper(lightning.Callback):
         Longest time between checkpoints.
     """
 
-    def __init__(self, run: Path, mirror: Mirror, early_stopping: EarlyStopping | None, seconds: float) -> None:
+    def __init__(
+        self, run: Path, mirror: Mirror, early_stopping: EarlyStopping | None, seconds: float
+    ) -> None:
         self.run, self.mirror, self.early_stopping, self.seconds = run, mirror, early_stopping, seconds
         self.best: dict[str, torch.Tensor] = {}
         self.best_loss, self.best_epoch = math.inf, -1
@@ -151,7 +153,10 @@ class Keeper(lightning.Callback):
         module.history, module.accumulate = state["history"], state["accumulate"]
         module.loss_sum, module.image_count = state["loss_sum"], state["image_count"]
         if self.early_stopping is not None and state["early_stopping"] is not None:
-            stopping = {**state["early_stopping"], "best_score": torch.tensor(state["early_stopping"]["best_score"])}
+            stopping = {
+                **state["early_stopping"],
+                "best_score": torch.tensor(state["early_stopping"]["best_score"]),
+            }
             self.early_stopping.load_state_dict({**stopping, "patience": self.early_stopping.patience})
 
 

@@ -36,7 +36,11 @@ class Checkpoint:
 
     def under(self, prefix: str) -> dict[str, torch.Tensor]:
         """Return the tensors of one part, without the prefix."""
-        return {name.removeprefix(prefix): tensor for name, tensor in self.tensors.items() if name.startswith(prefix)}
+        return {
+            name.removeprefix(prefix): tensor
+            for name, tensor in self.tensors.items()
+            if name.startswith(prefix)
+        }
 
     def write(self, path: Path) -> None:
         """Write atomically; no pickle."""
@@ -148,7 +152,9 @@ def restore_from_mirror(run: Path, mirror: Path | None) -> bool:
     """
     if mirror is None or (run / "recipe.yaml").exists() or not (mirror / "recipe.yaml").exists():
         return False
-    sources = [path for path in sorted(mirror.rglob("*")) if path.is_file() and not path.name.endswith(".partial")]
+    sources = [
+        path for path in sorted(mirror.rglob("*")) if path.is_file() and not path.name.endswith(".partial")
+    ]
     # The recipe last: a restored folder that has one is whole.
     for source in sorted(sources, key=lambda path: path.name == "recipe.yaml"):
         copy_file(source, run / source.relative_to(mirror))

@@ -27,7 +27,7 @@ from freezeframe.recipe import Recipe
 from freezeframe.training import assembly as assembling
 from freezeframe.training.activations import Activations
 from freezeframe.training.assembly import Assembly, Choice
-from freezeframe.training.batches import Clock, EvaluationBatches, TrainingBatches
+from freezeframe.training.batches import EvaluationBatches, TrainingBatches
 from freezeframe.training.callbacks import LAST, METRICS, Advance, Keeper, RestoreOptimiser, write_metrics
 from freezeframe.training.checkpoints import Checkpoint, Mirror, restore_from_mirror
 from freezeframe.training.losses import make_loss
@@ -77,7 +77,9 @@ def train(recipe: Recipe, out: Path) -> Path:
 
 def _refuse_second(out: Path) -> None:
     raise UserError(
-        f"Another process is training into {out}.", "one process for each run.", "Wait for it, or choose another --out."
+        f"Another process is training into {out}.",
+        "one process for each run.",
+        "Wait for it, or choose another --out.",
     )
 
 
@@ -105,7 +107,9 @@ def _train(recipe: Recipe, out: Path) -> Path:
         mirror.copy(*sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()))
     finally:
         mirror.finish()
-    say(f"{out}: best epoch {keeper.best_epoch + 1}, validation loss {keeper.best_loss:.4f}, {duration(done - begun)}.")
+    say(
+        f"{out}: best epoch {keeper.best_epoch + 1}, validation loss {keeper.best_loss:.4f}, {duration(done - begun)}."
+    )
     return out
 
 
@@ -191,7 +195,10 @@ class Fitting:
         stopping = None
         if recipe.patience is not None:
             stopping = EarlyStopping(
-                "validation_loss", patience=recipe.patience, check_on_train_epoch_end=False, check_finite=False
+                "validation_loss",
+                patience=recipe.patience,
+                check_on_train_epoch_end=False,
+                check_finite=False,
             )
         keeper = Keeper(out, mirror, stopping, recipe.checkpoint_seconds)
         restore, stopped = [], False
@@ -207,7 +214,10 @@ class Fitting:
             return keeper
         module.begin_epoch()
         validation = EvaluationBatches(
-            activations, self.places("validation"), self.evaluation_sets["validation"].labels(), EVALUATION_BATCH
+            activations,
+            self.places("validation"),
+            self.evaluation_sets["validation"].labels(),
+            EVALUATION_BATCH,
         )
         images = epochs * len(batches.places(0)) - module.clock.batch * recipe.batch_size
         with progress(f"Training {out.name}", images) as advance:
@@ -289,7 +299,8 @@ def _report_status(
         },
         seconds={stage: round(value, 2) for stage, value in seconds.items()},
         # Linux counts in KiB, macOS in bytes
-        peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024),
+        peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        * (1 if sys.platform == "darwin" else 1024),
         store_bytes=len(parts.pack()) * parts.pack().record_bytes if choice.mode == "store" else 0,
         epochs=len(history),
         best_epoch=keeper.best_epoch,

@@ -97,7 +97,9 @@ class SuffixTraining(lightning.LightningModule):
         groups = parameter_groups(self.network, self.phases[-1][1], self.recipe)
         optimiser: torch.optim.Optimizer
         if self.recipe.optimiser == "sgd":
-            optimiser = torch.optim.SGD(groups, momentum=self.recipe.momentum, nesterov=self.recipe.momentum > 0)
+            optimiser = torch.optim.SGD(
+                groups, momentum=self.recipe.momentum, nesterov=self.recipe.momentum > 0
+            )
         else:
             optimiser = torch.optim.AdamW(groups, fused=True)
         if self.recipe.schedule == "plateau":

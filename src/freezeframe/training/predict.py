@@ -83,7 +83,11 @@ def predict_manifest(run: Path, manifest: Manifest) -> tuple[pd.DataFrame, list[
     """
     status = read_status(run)
     if status.get("status") != "finished":
-        raise UserError(f"{run} is no finished run.", "a folder that `freezeframe train` finished.", "Run it again to finish it.")
+        raise UserError(
+            f"{run} is no finished run.",
+            "a folder that `freezeframe train` finished.",
+            "Run it again to finish it.",
+        )
     recipe = Recipe.read(run / "recipe.yaml")
     classes = tuple(status["classes"])
     parts = assembling.assemble(recipe, len(classes), trained=run / BEST)

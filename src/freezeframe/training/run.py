@@ -18,7 +18,17 @@ BEST = "checkpoints/best.safetensors"
 HARMLESS = {
     "epochs", "store", "mirror", "checkpoint_seconds", "activations", "accumulate", "max_unreadable"
 }  # fmt: skip
-PACKAGES = ("freezeframe", "torch", "torchvision", "timm", "lightning", "onnxruntime", "numpy", "pillow", "pydicom")
+PACKAGES = (
+    "freezeframe",
+    "torch",
+    "torchvision",
+    "timm",
+    "lightning",
+    "onnxruntime",
+    "numpy",
+    "pillow",
+    "pydicom",
+)
 
 
 def read_status(run: Path) -> dict[str, Any]:
