@@ -79,7 +79,7 @@ def _read_folder(root: Path, source: DataSource) -> tuple[Path, Rows, dict[str, 
     headers, others = read_headers(root, sorted(found.dicom))
     dropped = set(others)
     names = [name for name in found.files if name not in dropped]
-    notes = [*found.notes, *header_notes(headers, others, len(found.dicom))]
+    notes = [*found.notes, *header_notes(sorted(found.dicom), headers, others)]
     if source.table is not None:
         rows = _join(names, headers, root, source)
     else:
@@ -88,7 +88,7 @@ def _read_folder(root: Path, source: DataSource) -> tuple[Path, Rows, dict[str, 
         beside = [name for name in found.others if "/" not in name and name.lower().endswith(TABLE_SUFFIXES)]
         if beside:
             notes.append(f"{listed(beside)} in the folder was not read; 'table: {beside[0]}' would use it.")
-        if names and not (rows.table["label"] != "").any():
+        if names and not any(rows.table["label"].tolist()):
             notes.append("The images have no labels: there are no class folders and no table.")
     return root, replace(rows, notes=(*notes, *rows.notes)), headers
 
@@ -190,7 +190,7 @@ def _read_lone_table(path: Path, source: DataSource) -> tuple[Path, Rows, dict[s
     rows = join_rows(table, columns, pairs, len(files) - len(dropped), path.name)
     return (
         root,
-        replace(rows, notes=(*notes, *header_notes(headers, others, len(dicom)), *rows.notes)),
+        replace(rows, notes=(*notes, *header_notes(dicom, headers, others), *rows.notes)),
         headers,
     )
 
@@ -200,7 +200,7 @@ def _relative(path: Path, root: Path) -> str:
 
 
 def _without_splits(rows: Rows) -> Rows:
-    number = int((rows.table["split"] != "").sum())
+    number = sum(word != "" for word in rows.table["split"])
     note = f"The data set's own splits are not used (split_column: none): {counted(number, 'image')} had one."
     return Rows(rows.table.assign(split=""), (*rows.notes, note) if number else rows.notes)
 
@@ -211,7 +211,7 @@ def _with_patients(rows: Rows, headers: dict[str, Header], source: DataSource) -
     if source.patient_pattern:
         table["patient"], said = match_patients(files, source.patient_pattern)
         notes += said
-    elif (table["patient"] == "").all():
+    elif not any(table["patient"].tolist()):
         own = [headers[name].identifiers["PatientID"] if name in headers else "" for name in files]
         if any(own):
             table["patient"] = own
@@ -225,9 +225,9 @@ def _with_patients(rows: Rows, headers: dict[str, Header], source: DataSource) -
         else:
             table["patient"], said = detect_patients(files)
             notes += said
-    if (table["site"] == "").all():
+    if not any(table["site"].tolist()):
         table["site"] = [headers[name].institution if name in headers else "" for name in files]
-    if not source.patient_pattern and (table["patient"] == "").all():
+    if not source.patient_pattern and not any(table["patient"].tolist()):
         notes.append("No patients are known: each image counts as a patient of its own.")
     return Rows(table, tuple(notes))
 
