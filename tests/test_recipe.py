@@ -1,9 +1,12 @@
 """Recipes: read, checked, changed, written."""
 
+from pathlib import Path
+
 import pytest
+import yaml
 
 from freezeframe.errors import UserError
-from freezeframe.recipe import Recipe
+from freezeframe.recipe import DataSource, Recipe, Split, field_table
 
 TEXT = """\
 data: images/
@@ -65,3 +68,15 @@ def test_a_written_recipe_is_read_back_equal(path, tmp_path):
     recipe = Recipe.read(path)
     recipe.write(tmp_path / "copy.yaml")
     assert Recipe.read(tmp_path / "copy.yaml") == recipe
+
+
+def test_the_documented_fields_are_the_recipes_own():
+    text = (Path(__file__).parent.parent / "docs" / "recipe.md").read_text()
+    for section in (Recipe, DataSource, Split):
+        assert field_table(section) in text
+
+
+def test_the_documented_recipe_runs_as_it_stands():
+    text = (Path(__file__).parent.parent / "docs" / "recipe.md").read_text()
+    example = yaml.safe_load(text.split("```yaml")[1].split("```")[0])
+    assert Recipe.parse(example).unfreeze == {"blocks": 1}

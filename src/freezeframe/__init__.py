@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from freezeframe.estimator import FreezeframeClassifier
+    from freezeframe.verbs.estimator import FreezeframeClassifier
     from freezeframe.recipe import Recipe
     from freezeframe.verbs.ensemble import ensemble
     from freezeframe.verbs.evaluate import evaluate
@@ -20,7 +20,7 @@ __version__ = "0.1.0"
 __all__ = ["FreezeframeClassifier", "Recipe", "ensemble", "evaluate", "inspect", "report", "train"]
 
 _HOMES = {
-    "FreezeframeClassifier": "freezeframe.estimator",
+    "FreezeframeClassifier": "freezeframe.verbs.estimator",
     "Recipe": "freezeframe.recipe",
     **{verb: f"freezeframe.verbs.{verb}" for verb in ("ensemble", "evaluate", "inspect", "report", "train")},
 }

@@ -3,6 +3,7 @@
 This one definition is the source of the file format, of ``--set field=value`` and of the documented table of fields.
 """
 
+import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -220,6 +221,26 @@ class Recipe(Section):
     def write(self, path: Path) -> None:
         """Write the recipe, with every field said, as YAML."""
         files.write_yaml(path, {"schema_version": SCHEMA_VERSION, **self.to_dict()})
+
+
+def field_table(section: type[BaseModel] = Recipe) -> str:
+    """Return the fields of a recipe, or of a section of one, as a Markdown table.
+
+    Examples
+    --------
+    >>> print(field_table(Split).splitlines()[2])
+    | `validation` | 0.15 | share of the patients |
+    """
+    lines = ["| field | default | meaning |", "| --- | --- | --- |"]
+    for name, field in section.model_fields.items():
+        if field.is_required():
+            shown = "required"
+        elif isinstance(field.default, Section):
+            shown = f"see {type(field.default).__name__}"
+        else:
+            shown = "" if field.default is None else json.dumps(field.default).strip('"')
+        lines.append(f"| `{name}` | {shown} | {field.description} |")
+    return "\n".join(lines)
 
 
 def _change(content: dict[str, Any], change: str) -> None:

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 import freezeframe
-from freezeframe.cli import backbones, cut, data, demo, doctor, ensemble, evaluate, report, train
+from freezeframe.cli import backbones, cut, data, demo, doctor, ensemble, evaluate, recipe, report, train
 from freezeframe.errors import FreezeframeError
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app.add_typer(data.app, name="data")
 app.command("train")(train.command)
 app.command("ensemble")(ensemble.command)
 app.command("evaluate")(evaluate.command)
+app.command("recipe")(recipe.command)
 app.command("report")(report.command)
 app.command("backbones")(backbones.command)
 app.command("cut")(cut.command)
