@@ -1,0 +1,65 @@
+# Needs Python 3.11 or newer, make and a package index; everything else goes into .venv, made once.
+#   make demo    synthetic radiographs -> three trained members -> ensemble -> report   (about 4 minutes)
+#   make test    ruff, format, pyright and all tests
+#   make lint    the first three of these
+#   make env     only the environment
+#   make clean   remove the environment and what the demo made
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := env
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+
+.PHONY: env demo test lint format constraints clean
+
+env: $(INSTALLED)
+
+# A python may be on the PATH and yet not start (a version manager's shim), so each is asked, not only found.
+$(INSTALLED): pyproject.toml constraints.txt
+	@python=""; \
+	for candidate in $${PYTHON:-} python3 python3.14 python3.13 python3.12 python3.11; do \
+		if "$$candidate" -c '$(NEW_ENOUGH)' 2>/dev/null; then python="$$candidate"; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+		echo "Found no Python 3.11 or newer: $$(python3 --version 2>&1 || true)." >&2; \
+		echo "What to do: install one, or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12" >&2; \
+		exit 1; \
+	fi; \
+	echo "Making $(VENV) with $$("$$python" --version); this takes a minute or some, once."; \
+	if command -v uv >/dev/null 2>&1; then \
+		uv venv --quiet --allow-existing --python "$$python" $(VENV); \
+		uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[train,node,dev]'; \
+	else \
+		"$$python" -m venv $(VENV) || { \
+			echo "What to do: install Python's venv module (Debian and Ubuntu: apt install python3-venv)." >&2; exit 1; }; \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+			--constraint constraints.txt --editable '.[train,node,dev]'; \
+	fi
+	@touch $@
+
+demo: $(INSTALLED)
+	@$(BIN)/freezeframe demo --out demo
+
+test: lint
+	@$(BIN)/pytest --durations=15
+
+lint: $(INSTALLED)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/pyright
+
+format: $(INSTALLED)
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+# Pins of what is installed now; written beside and renamed, so that a failure leaves the old file.
+constraints: $(INSTALLED)
+	@$(BIN)/python .ci/pin.py > constraints.txt.new
+	@mv constraints.txt.new constraints.txt && touch $(INSTALLED)
+
+clean:
+	@rm -rf $(VENV) demo .pytest_cache .ruff_cache .hypothesis
