@@ -36,27 +36,27 @@ class DataSource(Section):
     path: Path = Field(
         description="folder of images, or a table (CSV or Parquet) with a column of image paths"
     )
-    table: Path | None = Field(None, description="table of labels for a folder of images or DICOM files")
+    table: Path | None = Field(default=None, description="table of labels for a folder of images or DICOM files")
     image_column: str | None = Field(
-        None, description="column with image paths; found by name where left out"
+        default=None, description="column with image paths; found by name where left out"
     )
-    label_column: str | None = Field(None, description="column with labels; found by name where left out")
+    label_column: str | None = Field(default=None, description="column with labels; found by name where left out")
     patient_column: str | None = Field(
-        None, description="column with patient ids; found by name where left out"
+        default=None, description="column with patient ids; found by name where left out"
     )
-    site_column: str | None = Field(None, description="column with the hospital or device")
-    split_column: str | None = Field(None, description="column with train, validation or test")
+    site_column: str | None = Field(default=None, description="column with the hospital or device")
+    split_column: str | None = Field(default=None, description="column with train, validation or test")
     join_on: Literal["SOPInstanceUID", "StudyInstanceUID", "AccessionNumber", "PatientID"] | None = Field(
-        None,
+        default=None,
         description="DICOM attribute that joins the table to the files; found by column name where left out",
     )
     patient_pattern: str | None = Field(
-        None,
+        default=None,
         description="regular expression on the image's path whose first group is the patient; 'kermany' for the "
         "built-in one, 'none' for no patients; found by itself where left out",
     )
     classes: tuple[str, ...] | None = Field(
-        None, description="order of the classes; alphabetical where left out"
+        default=None, description="order of the classes; alphabetical where left out"
     )
 
     @model_validator(mode="before")
@@ -68,18 +68,24 @@ class DataSource(Section):
 class Split(Section):
     """How a data set without (usable) splits is divided: by patient, stratified by class, seeded."""
 
-    validation: Fraction = Field(0.15, description="share of the patients")
-    test: Fraction = Field(0.15, description="share of the patients")
+    validation: Fraction = Field(default=0.15, description="share of the patients")
+    test: Fraction = Field(default=0.15, description="share of the patients")
     minimum_images: Annotated[int, Field(ge=1)] = Field(
-        10, description="a given split with fewer images of any class than this is too small and is made anew"
+        default=10, description="a given split with fewer images of any class than this is too small and is made anew"
     )
-    seed: int | None = Field(None, description="seed of the division; the recipe's where left out")
+    seed: int | None = Field(default=None, description="seed of the division; the recipe's where left out")
 
     @model_validator(mode="after")
     def _leave_some_for_training(self) -> "Split":
         if self.validation + self.test >= 1:
             raise ValueError("validation and test together leave no patients for training")
         return self
+
+
+class Transfer(Section):
+    """How much of the pretrained weights is taken."""
+
+    first: PositiveInteger = Field(description="number of weighted layers from the input on")
 
 
 class Recipe(Section):
@@ -93,86 +99,86 @@ class Recipe(Section):
     """
 
     data: DataSource = Field(description="the images: a folder, a table, or a mapping (see Data)")
-    split: Split = Field(Split(), description="how the data set is divided where it is not (see Split)")
-    check_overlap: bool = Field(True, description="stop when patients or identical images are in two splits")
-    max_unreadable: Fraction = Field(0.05, description="share of unreadable images that ends the job early")
+    split: Split = Field(default=Split(), description="how the data set is divided where it is not (see Split)")
+    check_overlap: bool = Field(default=True, description="stop when patients or identical images are in two splits")
+    max_unreadable: Fraction = Field(default=0.05, description="share of unreadable images that ends the job early")
 
     backbone: str = Field(description="network: a name of `freezeframe backbones`, or any timm name")
-    weights: str = Field("pretrained", description="'pretrained', 'none', or a safetensors file")
-    transfer: dict[Literal["first"], int] | None = Field(
-        None, description="{first: n}: pretrained weights for the first n layers only; the rest starts anew"
+    weights: str = Field(default="pretrained", description="'pretrained', 'none', or a safetensors file")
+    transfer: Transfer | None = Field(
+        default=None, description="{first: n}: pretrained weights for the first n layers only; the rest starts anew"
     )
-    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="dropout before the head")
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.0, description="dropout before the head")
 
     preprocess: list[dict[str, Any] | str] | None = Field(
-        None,
+        default=None,
         description="named steps from decoded image to input; the backbone's own size, padded, where left out",
     )
     augment: str | dict[str, Any] = Field(
-        "none", description="augmentation policy by name, or {policy: name, ...}"
+        default="none", description="augmentation policy by name, or {policy: name, ...}"
     )
     views: PositiveInteger | None = Field(
-        None,
+        default=None,
         description="versions of each image, view 0 is the image itself; 4 with augmentation where left out",
     )
 
     unfreeze: str | dict[str, Any] | list[dict[str, Any]] = Field(
-        "head",
+        default="head",
         description="what trains: head, {blocks: n}, {layers: n}, {from: module}, {fraction: x}, all; or a schedule "
         "[{blocks: 1}, {epoch: 3, blocks: 2}]",
     )
 
-    epochs: PositiveInteger = Field(30, description="most passes over the training images")
-    batch_size: PositiveInteger = Field(16, description="images a step")
+    epochs: PositiveInteger = Field(default=30, description="most passes over the training images")
+    batch_size: PositiveInteger = Field(default=16, description="images a step")
     accumulate: PositiveInteger = Field(
-        1, description="parts that a batch is computed in; the gradient is summed"
+        default=1, description="parts that a batch is computed in; the gradient is summed"
     )
-    optimiser: Literal["adamw", "sgd"] = Field("adamw", description="optimiser")
-    learning_rate: Positive = Field(1e-3, description="of the head")
+    optimiser: Literal["adamw", "sgd"] = Field(default="adamw", description="optimiser")
+    learning_rate: Positive = Field(default=1e-3, description="of the head")
     backbone_learning_rate: Positive | None = Field(
-        None, description="of the unfrozen part of the backbone; a tenth of the head's where left out"
+        default=None, description="of the unfrozen part of the backbone; a tenth of the head's where left out"
     )
     learning_rate_decay: Annotated[float, Field(gt=0, le=1)] = Field(
-        1.0, description="factor on the learning rate from each block to the one before it"
+        default=1.0, description="factor on the learning rate from each block to the one before it"
     )
-    weight_decay: NotNegative = Field(1e-2, description="weight decay (not for norms and biases)")
-    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="momentum of sgd")
+    weight_decay: NotNegative = Field(default=1e-2, description="weight decay (not for norms and biases)")
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.9, description="momentum of sgd")
     schedule: Literal["cosine", "plateau", "constant"] = Field(
-        "cosine", description="learning rate over the epochs"
+        default="cosine", description="learning rate over the epochs"
     )
-    warmup_epochs: NotNegative = Field(0.0, description="epochs of linear warm-up")
-    clip_gradient: Positive | None = Field(None, description="largest norm of the gradient")
+    warmup_epochs: NotNegative = Field(default=0.0, description="epochs of linear warm-up")
+    clip_gradient: Positive | None = Field(default=None, description="largest norm of the gradient")
 
     imbalance: Literal["none", "weights", "oversample", "focal"] = Field(
-        "none", description="remedy for unequal classes"
+        default="none", description="remedy for unequal classes"
     )
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="label smoothing")
-    focal_gamma: NotNegative = Field(2.0, description="exponent of the focal loss")
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.0, description="label smoothing")
+    focal_gamma: NotNegative = Field(default=2.0, description="exponent of the focal loss")
 
     patience: PositiveInteger | None = Field(
-        10, description="epochs without a better validation loss before training stops; null for never"
+        default=10, description="epochs without a better validation loss before training stops; null for never"
     )
     precision: Literal["auto", "32", "16-mixed", "bf16-mixed"] = Field(
-        "auto", description="auto: mixed on a GPU, 32 bits on a CPU"
+        default="auto", description="auto: mixed on a GPU, 32 bits on a CPU"
     )
-    deterministic: bool = Field(True, description="bit-identical results on one machine")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to train")
+    deterministic: bool = Field(default=True, description="bit-identical results on one machine")
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="where to train")
 
     activations: Literal["auto", "store", "live"] = Field(
-        "auto",
+        default="auto",
         description="frozen part computed once and stored, or anew for each batch; auto: the cheaper one",
     )
     activation_dtype: Literal["float32", "float16"] = Field(
-        "float32", description="float16 halves the disk, see docs"
+        default="float32", description="float16 halves the disk, see docs"
     )
-    executor: Literal["auto", "onnxruntime", "torch"] = Field("auto", description="what runs the frozen part")
+    executor: Literal["auto", "onnxruntime", "torch"] = Field(default="auto", description="what runs the frozen part")
     store: Path | None = Field(
-        None, description="folder of the store; ~/.cache/freezeframe/store where left out"
+        default=None, description="folder of the store; ~/.cache/freezeframe/store where left out"
     )
-    mirror: Path | None = Field(None, description="second folder that checkpoints are copied to")
-    checkpoint_seconds: Positive = Field(30.0, description="most seconds of training that a kill can cost")
+    mirror: Path | None = Field(default=None, description="second folder that checkpoints are copied to")
+    checkpoint_seconds: Positive = Field(default=30.0, description="most seconds of training that a kill can cost")
 
-    seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of everything")
+    seed: Annotated[int, Field(ge=0)] = Field(default=0, description="seed of everything")
 
     @classmethod
     def read(cls, path: Path, changes: list[str] | tuple[str, ...] = ()) -> "Recipe":

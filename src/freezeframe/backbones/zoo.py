@@ -247,6 +247,40 @@ def build(
     return network
 
 
+def restore(name: str, n_classes: int, path: Path, dropout: float = 0.0) -> Network:
+    """Build a network with the weights, head included, that a training wrote.
+
+    Parameters
+    ----------
+    name : str
+        See `describe`.
+    n_classes : int
+        Outputs of the head.
+    path : Path
+        ``checkpoints/best.safetensors`` of a run.
+    dropout : float
+        As it was trained with.
+
+    Raises
+    ------
+    UserError
+        If the file is missing or holds the weights of another network.
+    """
+    backbone = describe(name)
+    module = _create(backbone, n_classes, seed=0)
+    head = _replace_head(module, backbone, n_classes, dropout, seed=0)
+    state = weight_sources.read_state(path)
+    own = module.state_dict()
+    if set(state) != set(own) or any(state[key].shape != own[key].shape for key in own):
+        raise UserError(
+            f"{path} holds the weights of another network than {name} with {n_classes} classes.",
+            "the file that the run itself wrote.",
+            "Restore it from the mirror, or train again.",
+        )
+    module.load_state_dict(state)
+    return Network(module, backbone, head, f"file {path}", files.sha256_file(path))
+
+
 def _create(backbone: Backbone, n_classes: int, seed: int) -> nn.Module:
     import torch
 

@@ -9,9 +9,9 @@ import numpy as np
 
 from freezeframe.data.manifest import ImageReference, Manifest
 from freezeframe.errors import UserError
-from freezeframe.imaging.decode import decode
-from freezeframe.imaging.preprocess import Preprocessing
-from freezeframe.imaging.workers import UnreadableImage, map_images
+from freezeframe.imaging.preprocess import Preprocessing, prepare_image
+from freezeframe.imaging.image import UnreadableImage
+from freezeframe.imaging.workers import map_images
 from freezeframe.progress import say
 from freezeframe.stores.pack import Pack, Writer
 
@@ -27,19 +27,6 @@ class Unreadable:
     reason: str
 
 
-def prepare_reference(reference: ImageReference, preprocessing: Preprocessing) -> np.ndarray:
-    """Decode and prepare one image; runs in a worker process.
-
-    Returns
-    -------
-    (H, W) or (H, W, 3) uint8 or uint16 array
-        Grey stays grey and 16 bits stay 16 bits.
-    """
-    decoded = decode(reference.path, reference.frame)
-    channels = 1 if decoded.pixels.ndim == 2 else 3
-    return preprocessing.prepare(decoded, channels, decoded.pixels.dtype)
-
-
 class Pixels:
     """Prepared images by content key.
 
@@ -53,7 +40,7 @@ class Pixels:
 
     def __init__(self, store: Path, preprocessing: Preprocessing) -> None:
         self.preprocessing = preprocessing
-        height, width = preprocessing.input_size
+        height, width = preprocessing.height, preprocessing.width
         description = {"preprocessing": preprocessing.key()}
         # An image's own depth and channels decide which of the four packs it is in.
         self._packs = {
@@ -135,7 +122,7 @@ class Pixels:
     def _decode(
         self, keys: list[str], references: dict[str, ImageReference], workers: int | None
     ) -> Iterator[tuple[str, np.ndarray | UnreadableImage]]:
-        function = partial(prepare_reference, preprocessing=self.preprocessing)
+        function = partial(prepare_image, preprocessing=self.preprocessing)
         for index, result in map_images(function, [references[key] for key in keys], workers=workers):
             yield keys[index], result
 

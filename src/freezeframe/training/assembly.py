@@ -72,7 +72,7 @@ class Assembly:
     @property
     def record_size(self) -> int:
         """Numbers in one flattened activation."""
-        return sum(int(np.prod(shape)) for shape in self.cut.shapes)
+        return self.cut.size
 
     def pack(self) -> Pack:
         """Open the activations' pack: everything that determines a record, besides image and view, is in its name."""
@@ -134,19 +134,34 @@ def assemble(recipe: Recipe, n_classes: int, trained: Path | None = None) -> Ass
     store = recipe.store or default_store()
     preprocessing = preprocessing_of(recipe, zoo.describe(recipe.backbone))
     if trained is None:
+        transfer = None if recipe.transfer is None else recipe.transfer.model_dump()
         network = zoo.build(
-            recipe.backbone, n_classes, recipe.weights, recipe.dropout, recipe.transfer, recipe.seed
+            recipe.backbone, n_classes, recipe.weights, recipe.dropout, transfer, recipe.seed
         )
     else:
-        network = zoo.load(recipe.backbone, n_classes, trained, recipe.dropout)
+        network = zoo.restore(recipe.backbone, n_classes, trained, recipe.dropout)
     phases = unfreeze.schedule(recipe.unfreeze, network)
     unfreeze.apply(network.module, phases[-1][1])
-    cut = cutting.cut(network, phases[-1][1], preprocessing.input_size)
+    cut = cutting.cut(network, phases[-1][1], (preprocessing.height, preprocessing.width))
     executor = None
     if cut.prefix is not None:
         executor = executors.make(cut, device, recipe.executor, batch=CHUNK, cache=store / "onnx")
     return Assembly(
         recipe, network, phases, cut, executor, preprocessing, Pixels(store, preprocessing), store, device
+    )
+
+
+def describe(parts: Assembly) -> str:
+    """Say in one line what is frozen, what trains and where the cut lies."""
+    trainable = set(parts.phases[-1][1].parameters)
+    sizes = {name: parameter.numel() for name, parameter in parts.network.module.named_parameters()}
+    training = sum(count for name, count in sizes.items() if name in trainable)
+    shapes = " + ".join("x".join(map(str, shape)) for shape in parts.cut.shapes)
+    whole = parts.cut.prefix_multiply_adds + parts.cut.suffix_multiply_adds
+    return (
+        f"{parts.recipe.backbone}: {training:,} of {sum(sizes.values()):,} parameters train; the cut is at "
+        f"{', '.join(parts.cut.nodes)} ({shapes}); {parts.cut.prefix_multiply_adds / max(1, whole):.0%} of the "
+        "computation lies before it."
     )
 
 
@@ -158,7 +173,7 @@ def readable(manifest: Manifest, unreadable: list[Unreadable]) -> Manifest:
     reasons = "; ".join(f"{entry.image}: {entry.reason}" for entry in unreadable[:5])
     note = f"{len(unreadable)} of {len(manifest)} images can't be read and are left out ({reasons})."
     say(note)
-    table = manifest.table[~manifest.table["image"].isin(left_out)].reset_index(drop=True)
+    table = manifest.table.query("image not in @left_out").reset_index(drop=True)
     if table.empty:
         raise UserError(f"None of the images can be read ({reasons}).", "at least some.", "Check the files.")
     return Manifest(table, manifest.root, manifest.classes, (*manifest.notes, note))

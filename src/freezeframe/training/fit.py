@@ -89,7 +89,7 @@ def _train(recipe: Recipe, out: Path) -> Path:
     mirror = Mirror(out, recipe.mirror)
     try:
         parts = assembling.assemble(recipe, len(manifest.classes))
-        say(f"{recipe.backbone}: {parts.cut.describe()}")
+        say(assembling.describe(parts))
         unreadable = parts.pixels.fill(manifest, recipe.max_unreadable)
         manifest = assembling.readable(manifest, unreadable)
         files.write_json(out / "environment.json", environment())
@@ -214,8 +214,7 @@ class Fitting:
             return keeper
         module.begin_epoch()
         validation = EvaluationBatches(
-            activations,
-            self.places("validation"),
+            activations, [index for index, _ in self.places("validation")],
             self.evaluation_sets["validation"].labels(),
             EVALUATION_BATCH,
         )

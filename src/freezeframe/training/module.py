@@ -4,8 +4,6 @@ Optimisation is manual for one reason: a batch may be computed in parts whose gr
 number of parts may grow in the middle of training when memory runs out.
 """
 
-from typing import Any
-
 import lightning
 import numpy as np
 import torch
@@ -122,9 +120,8 @@ class SuffixTraining(lightning.LightningModule):
             self.clock = batch.clock
             self.begin_epoch()
         self.clock = batch.clock
-        optimiser = self.optimizers()
-        assert isinstance(optimiser, lightning.pytorch.core.optimizer.LightningOptimizer)
-        self._set_rates(optimiser.optimizer)
+        optimiser = self._optimiser()
+        self._set_rates(optimiser)
         while True:
             try:
                 loss = self._gradient(batch, optimiser)
@@ -146,9 +143,14 @@ class SuffixTraining(lightning.LightningModule):
         self.loss_sum += loss * len(batch.activations)
         self.image_count += len(batch.activations)
         self.clock = Clock(batch.clock.epoch, batch.clock.batch + 1)
-        self._write_scalars(loss, optimiser.optimizer)
+        self._write_scalars(loss, optimiser)
 
-    def _gradient(self, batch: Batch, optimiser: Any) -> float:
+    def _optimiser(self) -> torch.optim.Optimizer:
+        optimiser = self.optimizers()
+        assert isinstance(optimiser, torch.optim.Optimizer)  # Lightning's wrapper behaves as one
+        return optimiser
+
+    def _gradient(self, batch: Batch, optimiser: torch.optim.Optimizer) -> float:
         optimiser.zero_grad()
         count = len(batch.activations)
         size = -(-count // self.accumulate)

@@ -45,11 +45,14 @@ def predict_places(parts: Assembly, activations: Activations, places: list[Place
 
 def prediction_table(manifest: Manifest, classes: Sequence[str], logits: np.ndarray) -> pd.DataFrame:
     """Join logits to what is known of each image: image, patient, label, site, logit_<class>."""
-    table = manifest.table[["image", "patient", "label", "site"]].reset_index(drop=True)
-    table["patient"] = manifest.patients()
-    for column, name in enumerate(classes):
-        table[f"logit_{name}"] = logits[:, column]
-    return table
+    known = manifest.table
+    columns = {
+        "image": known["image"].to_numpy(),
+        "patient": manifest.patients(),
+        "label": known["label"].to_numpy(),
+        "site": known["site"].to_numpy(),
+    }
+    return pd.DataFrame(columns | {f"logit_{name}": logits[:, column] for column, name in enumerate(classes)})
 
 
 def write_predictions(path: Path, manifest: Manifest, logits: np.ndarray) -> None:

@@ -76,8 +76,7 @@ class Views:
         -------
         (N, 3, H, W) float32 array
         """
-        height, width = self.preprocessing.input_size
-        batch = np.empty((len(places), 3, height, width), np.float32)
+        batch = np.empty((len(places), 3, self.preprocessing.height, self.preprocessing.width), np.float32)
         for row, place in enumerate(places):
             image = self.pixels.read(self.keys[place[0]])
             parameters = self.parameters(place)

@@ -1,6 +1,5 @@
 """A scikit-learn classifier on image files: `fit`, `predict_proba`, and `cross_val_score` with groups."""
 
-import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -122,8 +121,9 @@ class FreezeframeClassifier(ClassifierMixin, BaseEstimator):
         manifest = _manifest(
             X, [names[label] for label in np.asarray(y).tolist()], groups, tuple(names.values())
         )
-        self._temporary = None if self.folder is not None else tempfile.mkdtemp(prefix="freezeframe-")
-        run = Path(self.folder if self._temporary is None else self._temporary)
+        # Kept as an attribute: it is deleted with the estimator.
+        self._temporary = None if self.folder else tempfile.TemporaryDirectory(prefix="freezeframe-")
+        run = Path(self.folder or self._temporary.name)  # pyright: ignore[reportOptionalMemberAccess]
         if not (run / "manifest.parquet").exists():
             make_splits(manifest, recipe.split, recipe.seed).write(run / "manifest.parquet")
         self.run_ = train(recipe, run)
@@ -155,10 +155,6 @@ class FreezeframeClassifier(ClassifierMixin, BaseEstimator):
     def predict(self, X: Sequence[str | Path]) -> np.ndarray:
         """Return the most probable label of image files, (N,)."""
         return self.classes_[self.predict_proba(X).argmax(axis=1)]
-
-    def __del__(self) -> None:
-        if getattr(self, "_temporary", None) is not None:
-            shutil.rmtree(self._temporary, ignore_errors=True)
 
 
 def _name(path: str | Path) -> str:

@@ -1,0 +1,5 @@
+"""`python -m freezeframe` is the command line."""
+
+from freezeframe.cli.main import run
+
+run()
