@@ -1,0 +1,277 @@
+"""Isolated worker processes: a file that crashes, hangs or swells its decoder costs that one image, not the job.
+
+They are plain Python processes that talk over a socket. `multiprocessing` would import the caller's main module again
+in each, which repeats scripts without a main guard and fails in notebooks.
+"""
+
+import os
+import pickle
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from freezeframe.errors import FreezeframeError
+from freezeframe.imaging.image import UnreadableImage
+from freezeframe.progress import progress
+
+if TYPE_CHECKING:
+    from freezeframe.data.manifest import ImageReference
+
+Result = TypeVar("Result")
+
+# Decoding the largest image that is accepted (see image.MAX_PIXELS) takes some 3 GB as floating point.
+MEMORY_LIMIT = 4 * 1024**3
+START_TIMEOUT = 120.0
+CHUNK = 4
+_HARMLESS_COUNT, _HARMLESS_BYTES = 16, 1_000_000
+
+
+def map_images(
+    function: Callable[[Any], Result],
+    references: "Sequence[ImageReference]",
+    what: str = "Decoding",
+    workers: int | None = None,
+    timeout: float = 60,
+) -> Iterator[tuple[int, Result | UnreadableImage]]:
+    """Apply a function to images in worker processes, in order and with bounded memory.
+
+    An image whose function raises, hangs, needs more than `MEMORY_LIMIT` of address space, or takes its process down
+    twice in a row gives an `UnreadableImage`; the process is replaced and the rest goes on. At most two chunks of
+    `CHUNK` images a worker are in flight, so memory is flat. The processes have one thread each and die with this
+    one, also when it is killed.
+
+    Parameters
+    ----------
+    function : callable
+        Takes an image reference (``path``, ``frame``) and returns an array or a small object. It must be importable:
+        at the top level of a module that is not ``__main__``, or a `functools.partial` of such a one.
+    references : sequence of ImageReference
+        The images.
+    what : str
+        Title of the progress bar.
+    workers : int, optional
+        Number of processes. Where left out: one a core, or none for a few small JPEG and PNG files.
+    timeout : float
+        Most seconds for one image.
+
+    Yields
+    ------
+    (int, result or UnreadableImage)
+        Index and outcome of each reference, in order.
+
+    Raises
+    ------
+    FreezeframeError
+        If the function can't be imported by a worker, or workers can't be started.
+    """
+    with progress(what, len(references)) as advance:
+        if workers is None and _harmless(references):
+            outcomes = _in_this_process(function, references)
+        else:
+            count = min(workers or available_cores(), -(-len(references) // CHUNK))
+            outcomes = _in_pool(_pickled(function), references, count, timeout)
+        with closing(outcomes):
+            for outcome in outcomes:
+                yield outcome
+                advance(1)
+
+
+def available_cores() -> int:
+    """Count the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _pickled(function: Callable[..., Any]) -> bytes:
+    inner = getattr(function, "func", function)  # of a functools.partial
+    if getattr(inner, "__module__", None) == "__main__":
+        raise FreezeframeError(
+            f"Worker processes can't import {inner!r} from the main script or notebook: put it into a module."
+        )
+    try:
+        return pickle.dumps(function)
+    except Exception as error:
+        raise FreezeframeError(f"Worker processes can't be given {function!r}: {error}") from error
+
+
+def _harmless(references: "Sequence[ImageReference]") -> bool:
+    """Tell whether they are so few, so small and of such formats that a pool costs more than it protects from."""
+    if len(references) > _HARMLESS_COUNT:
+        return False
+    for reference in references:
+        try:
+            if Path(reference.path).stat().st_size > _HARMLESS_BYTES:
+                return False
+            with Path(reference.path).open("rb") as handle:
+                head = handle.read(132)
+        except OSError:
+            continue  # the function will say what is wrong with it
+        if not head.startswith((b"\xff\xd8\xff", b"\x89PNG")) or head[128:] == b"DICM":
+            return False
+    return True
+
+
+def _in_this_process(
+    function: Callable[[Any], Result], references: "Sequence[ImageReference]"
+) -> Generator[tuple[int, Result | UnreadableImage], None, None]:
+    for index, reference in enumerate(references):
+        try:
+            yield index, function(reference)
+        except UnreadableImage as error:
+            yield index, error
+        except Exception as error:
+            yield index, UnreadableImage(reference.path, f"it failed with {type(error).__name__}: {error}")
+
+
+def _in_pool(
+    function: bytes, references: "Sequence[ImageReference]", workers: int, timeout: float
+) -> Generator[tuple[int, Any], None, None]:
+    tasks: queue.SimpleQueue[list[tuple[int, ImageReference]] | None] = queue.SimpleQueue()
+    outcomes: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
+    stopping = threading.Event()
+    pool = [_Worker(function, tasks, outcomes, stopping, timeout) for _ in range(workers)]
+    try:
+        for worker in pool:
+            worker.thread.start()
+        waiting: dict[int, Any] = {}
+        sent = 0
+        for index in range(len(references)):
+            while sent < len(references) and sent - index < 2 * CHUNK * workers:
+                chunk = range(sent, min(sent + CHUNK, len(references)))
+                tasks.put([(position, references[position]) for position in chunk])
+                sent = chunk.stop
+            while index not in waiting:
+                position, outcome = outcomes.get()
+                if position < 0:
+                    raise outcome
+                waiting[position] = outcome
+            yield index, waiting.pop(index)
+    finally:
+        stopping.set()
+        for worker in pool:
+            tasks.put(None)
+            worker.kill()
+        for worker in pool:
+            if worker.thread.ident is not None:
+                worker.thread.join()
+
+
+class _Worker:
+    """A thread that keeps one worker process busy, and replaces it when an image took it down."""
+
+    def __init__(
+        self,
+        function: bytes,
+        tasks: "queue.SimpleQueue[Any]",
+        outcomes: "queue.SimpleQueue[tuple[int, Any]]",
+        stopping: threading.Event,
+        timeout: float,
+    ) -> None:
+        self.function, self.tasks, self.outcomes = function, tasks, outcomes
+        self.stopping, self.timeout = stopping, timeout
+        self.lock = threading.Lock()
+        self.process: subprocess.Popen[bytes] | None = None
+        self.connection: Connection | None = None
+        self.thread = threading.Thread(target=self._run, daemon=True)
+
+    def kill(self) -> None:
+        """Kill the process, if there is one; safe from any thread."""
+        with self.lock:
+            if self.process is not None and self.process.poll() is None:
+                self.process.kill()
+
+    def _run(self) -> None:
+        try:
+            while (chunk := self.tasks.get()) is not None and not self.stopping.is_set():
+                self._work(chunk)
+        except Exception as error:  # of ours: the main thread raises it
+            if not self.stopping.is_set():
+                self.outcomes.put((-1, error))
+        finally:
+            self._end()
+
+    def _work(self, chunk: list[tuple[int, Any]]) -> None:
+        retried = -1
+        while chunk and not self.stopping.is_set():
+            if self.connection is None:
+                self.connection = self._start()
+            try:
+                self.connection.send([(str(reference.path), reference.frame) for _, reference in chunk])
+            except OSError:  # it died while it had nothing to do
+                self._end()
+                continue
+            while chunk and self.connection is not None:
+                index, reference = chunk[0]
+                problem = ""
+                try:
+                    if self.connection.poll(self.timeout):
+                        succeeded, value = self.connection.recv()
+                        self.outcomes.put(
+                            (index, value if succeeded else UnreadableImage(reference.path, value))
+                        )
+                        del chunk[0]
+                        continue
+                    problem = f"it took longer than {self.timeout:g} s to decode."
+                except (EOFError, OSError):
+                    # An earlier image may have damaged the process: this one gets a second chance in a fresh one.
+                    if retried == index:
+                        problem = f"it crashes its decoder ({self._death()})."
+                    retried = index
+                self._end()
+                if problem and not self.stopping.is_set():
+                    self.outcomes.put((index, UnreadableImage(reference.path, problem)))
+                    del chunk[0]
+
+    def _start(self) -> Connection:
+        ours, theirs = socket.socketpair()
+        single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+        # What can be imported here can be imported there.
+        search = os.pathsep.join(part or str(Path.cwd()) for part in sys.path)
+        with theirs, tempfile.TemporaryFile() as errors:
+            program = (
+                "from freezeframe.imaging.worker_process import serve; "
+                f"serve({theirs.fileno()}, {os.getpid()}, {MEMORY_LIMIT})"
+            )
+            with self.lock:
+                self.process = subprocess.Popen(
+                    [sys.executable, "-c", program],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=errors,
+                    pass_fds=(theirs.fileno(),),
+                    env={**os.environ, **single, "PYTHONPATH": search},
+                )
+            theirs.close()
+            connection = Connection(ours.detach())
+            if self.stopping.is_set():  # `kill` may have come too early
+                self.kill()
+            try:
+                connection.send_bytes(self.function)
+                complaint = connection.recv() if connection.poll(START_TIMEOUT) else "It does not answer."
+            except (EOFError, OSError):
+                errors.seek(0)
+                complaint = errors.read().decode(errors="replace") or f"It ended ({self._death()})."
+        if complaint is not None:
+            connection.close()
+            raise FreezeframeError(f"A worker process could not be started: {complaint}")
+        return connection
+
+    def _death(self) -> str:
+        code = self.process.wait() if self.process is not None else 0
+        return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+    def _end(self) -> None:
+        self.kill()
+        if self.connection is not None:
+            self.connection.close()
+            self.connection = None
+        if self.process is not None:
+            self.process.wait()
