@@ -250,10 +250,13 @@ def _divide(
         sizes[group][label] += 1
     _check_enough(sizes.values(), splits, classes)
 
-    # A random start, as if up to one image a class had been dealt before: no patient is bound to one split by its size.
-    start = generator(seed, "split start").uniform(size=(len(classes), len(splits)))
-    dealt = (start / start.sum(axis=1, keepdims=True)).T
-    seen = np.ones(len(classes))
+    largest = np.array(list(sizes.values())).max(axis=0)
+    # A random start lets the largest patient of a class fall into any split, as likely as the shares say, and not
+    # always into train; after that patient nothing is left of it.
+    first = generator(seed, "split start").choice(len(splits), size=len(classes), p=shares)
+    start = (np.eye(len(splits))[first] - shares).T * largest
+    dealt = np.zeros((len(splits), len(classes)))
+    seen = np.zeros(len(classes))
     order = sorted(
         sizes,
         key=lambda group: (
@@ -266,8 +269,9 @@ def _divide(
     )
     chosen: dict[str, int] = {}
     for group in order:
+        lead = start * np.maximum(0, 1 - seen / largest)
         seen = seen + sizes[group]
-        lag = (shares[:, None] * seen - dealt) @ (sizes[group] / sizes[group].sum())
+        lag = (shares[:, None] * seen - dealt + lead) @ (sizes[group] / sizes[group].sum())
         chosen[group] = int(lag.argmax())
         dealt[chosen[group]] += sizes[group]
     _fill_gaps(chosen, order, sizes, splits, classes)

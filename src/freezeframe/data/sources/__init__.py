@@ -9,14 +9,13 @@ import pandas as pd
 from freezeframe.data.manifest import Manifest, image_name
 from freezeframe.data.sources.dicom import IDENTIFIERS, Header, header_notes, read_headers
 from freezeframe.data.sources.folder import Rows, read_class_folders
+from freezeframe.data.sources.join import join_rows, match_files
 from freezeframe.data.sources.patients import detect_patients, match_patients
-from freezeframe.data.sources.scan import Content, hash_files, kind_of_file, scan
+from freezeframe.data.sources.scan import Content, hash_files, is_regular_file, kind_of_file, scan
 from freezeframe.data.sources.table import (
     TABLE_SUFFIXES,
     Columns,
     find_columns,
-    join_rows,
-    match_files,
     named_column,
     plain,
     read_table,
@@ -56,7 +55,7 @@ def read_manifest(source: DataSource) -> Manifest:
     path = source.path.expanduser().absolute()
     if path.is_dir():
         root, rows, headers = _read_folder(path, source)
-    elif path.is_file():
+    elif is_regular_file(path):
         root, rows, headers = _read_lone_table(path, source)
     else:
         raise UserError(
@@ -163,9 +162,11 @@ def _identifier(
 def _read_lone_table(path: Path, source: DataSource) -> tuple[Path, Rows, dict[str, Header]]:
     if kind_of_file(path):
         raise UserError(f"{source.path} is one image.", "a folder of images, or a table.", "Give its folder.")
-    if source.table is not None:
+    if source.table is not None or source.join_on:
         raise UserError(
-            f"'path' is the file {source.path}, and 'table' is given too.", "one table.", "Leave one out."
+            f"'path' is the file {source.path}, and 'table' or 'join_on' is given too.",
+            "the images' folder as 'path' and the table as 'table', or a table of image paths alone.",
+            "Give the folder, or leave 'table' and 'join_on' out.",
         )
     root = path.parent
     table = read_table(path)
@@ -177,11 +178,10 @@ def _read_lone_table(path: Path, source: DataSource) -> tuple[Path, Rows, dict[s
             "Name it with 'image_column', or give the images' folder: data: {path: folder, table: the table}.",
         )
     pairs = [
-        (name, number)
+        (_relative(file, root), number)
         for number, cell in enumerate(table[columns.image])
-        if cell and (root / (name := cell.replace("\\", "/"))).is_file()
+        if cell and is_regular_file(file := root / cell.replace("\\", "/"))
     ]
-    pairs = [(_relative(root / name, root), number) for name, number in pairs]
     files = sorted({name for name, _ in pairs})
     dicom = [name for name in files if kind_of_file(root / name) == "dicom"]
     headers, others = read_headers(root, dicom)

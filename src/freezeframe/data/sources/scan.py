@@ -64,9 +64,8 @@ def scan(folder: Path) -> Scan:
             f"Left out {counted(number, 'file')} that {'is no image' if number == 1 else 'are no images'}{examples}."
         )
     if walk.repeated:
-        notes.append(
-            f"Left out {counted(len(walk.repeated), 'link')} to folders that are read already: {listed(walk.repeated)}."
-        )
+        links = f"{counted(len(walk.repeated), 'link')} to folders that are read already"
+        notes.append(f"Left out {links}: {listed(sorted(walk.repeated))}.")
     if walk.unreadable:
         notes.append(
             f"Left out {counted(len(walk.unreadable), 'unreadable name')}: {'; '.join(walk.unreadable[:10])}."
@@ -145,6 +144,14 @@ def _is_text(name: str) -> bool:
 
 def _shown(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def is_regular_file(path: Path) -> bool:
+    """Tell whether a path is a file; False too where the system refuses the name."""
+    try:
+        return path.is_file()
+    except OSError:  # a cell of a table can hold more than a name's 255 bytes
+        return False
 
 
 def kind_of_file(path: Path) -> str:
