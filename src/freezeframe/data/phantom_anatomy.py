@@ -99,7 +99,7 @@ def draw_opacities(random: np.random.Generator, subtlety: float) -> tuple[Opacit
         One to three.
     """
     count = int(random.choice([1, 2, 3], p=[0.6, 0.28, 0.12]))
-    strength = 0.60 - 0.34 * subtlety
+    strength = 0.65 - 0.37 * subtlety
     return tuple(
         Opacity(
             side=int(random.choice([-1, 1])),
@@ -265,8 +265,10 @@ def _clavicles_and_shoulders(chest: Chest, a: Array, v: Array) -> Array:
         * edge(0.12 - v - 0.9 * (a - 0.7), 0.06)
     )
     border = np.exp(-((blade_border / 0.014) ** 2)) * edge(v + 0.55, 0.1) * edge(0.10 - v, 0.08)
-    humerus = np.sqrt(np.clip(1 - ((a - 1.02) / 0.15) ** 2 - ((v + 0.62) / 0.17) ** 2, 0, 1))
-    return 1.6 * chest.rib_calcium * clavicle + 0.10 * blade + 0.08 * border + 0.35 * humerus
+    head = np.sqrt(np.clip(1 - ((a - 1.02) / 0.14) ** 2 - ((v + 0.62) / 0.15) ** 2, 0, 1))
+    shaft = np.sqrt(np.clip(1 - ((a - 1.06 - 0.08 * (v + 0.6)) / 0.075) ** 2, 0, 1)) * edge(v + 0.56, 0.08)
+    humerus = np.maximum(head, 0.8 * shaft)
+    return 1.6 * chest.rib_calcium * clavicle + 0.10 * blade + 0.08 * border + 0.24 * humerus
 
 
 def _chest_wall(chest: Chest, a: Array, v: Array) -> Array:
