@@ -1,7 +1,7 @@
 """From a recipe and a manifest to all parts of a training: pixels, network, cut, executor and views."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from freezeframe.training.views import Place, Views
 
 # Views where augmentation is asked for and their number is not: few views already give most of what many give.
 DEFAULT_VIEWS = 4
+CHECKED_IMAGES = 4
 
 
 @dataclass(frozen=True)
@@ -195,6 +196,13 @@ class Choice:
     reason: str
 
 
+def checked(assembly: Assembly, views: Views, places: list[Place]) -> Assembly:
+    """Hold the executor against eager torch on a few images; where it is off, a slower one takes its place."""
+    if assembly.executor is None:
+        return assembly
+    return replace(assembly, executor=assembly.executor.check(views.batch(places[:CHECKED_IMAGES])))
+
+
 def choose(
     assembly: Assembly, views: Views, training: list[Place], evaluation: list[Place], turns: int
 ) -> tuple[Activations, Choice]:
@@ -219,7 +227,6 @@ def choose(
         say(reason)
         return LiveActivations(views, None), Choice("input", reason)
     sample = views.batch((training or evaluation)[:CHUNK])
-    executor.check(sample)
     start = time.monotonic()
     executor.run(sample)
     seconds_each = (time.monotonic() - start) / len(sample)

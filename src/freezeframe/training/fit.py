@@ -174,6 +174,7 @@ class Fitting:
         used = min(self.n_views, self.recipe.epochs)
         training = [(index, view) for index in range(len(self.train_set)) for view in range(used)]
         evaluation = [place for split in PREDICTED_SPLITS for place in self.places(split)]
+        self.parts = assembling.checked(self.parts, self.views, training)
         source, choice = assembling.choose(self.parts, self.views, training, evaluation, self.recipe.epochs)
         return source, choice, time.monotonic() - start
 

@@ -97,6 +97,8 @@ def predict_manifest(run: Path, manifest: Manifest) -> tuple[pd.DataFrame, list[
     unreadable = parts.pixels.fill(manifest, recipe.max_unreadable)
     kept = assembling.readable(manifest, unreadable)
     views = Views(parts.pixels, parts.preprocessing, kept.keys())
+    places = [(row, 0) for row in range(len(kept))]
+    parts = assembling.checked(parts, views, places)
     activations = LiveActivations(views, None if parts.executor is None else parts.executor.run)
-    logits = predict_places(parts, activations, [(row, 0) for row in range(len(kept))])
+    logits = predict_places(parts, activations, places)
     return prediction_table(kept, classes, logits), unreadable
