@@ -176,7 +176,9 @@ def test_a_folder_takes_its_labels_from_a_table(images: Path, tmp_path: Path):
 
 def test_a_table_in_the_folder_is_named_by_its_name(images: Path):
     write(images / "labels.csv", FOUR)
-    assert labels(read(images, table="labels.csv")) == MEANT
+    manifest = read(images, table="labels.csv")
+    assert labels(manifest) == MEANT
+    assert not any("Left out" in note for note in manifest.notes)
 
 
 def test_skin_is_read_with_its_lesions(shared_data: Path):

@@ -68,7 +68,8 @@ def read_manifest(source: DataSource) -> Manifest:
 
 
 def _read_folder(root: Path, source: DataSource) -> tuple[Path, Rows, dict[str, Header]]:
-    found = scan(root)
+    table = _table_path(root, source.table) if source.table is not None else None
+    found = scan(root, table)
     if not found.files:
         raise UserError(
             f"{source.path} holds no images. {' '.join(found.notes)}".strip(),
@@ -79,8 +80,8 @@ def _read_folder(root: Path, source: DataSource) -> tuple[Path, Rows, dict[str, 
     dropped = set(others)
     names = [name for name in found.files if name not in dropped]
     notes = [*found.notes, *header_notes(sorted(found.dicom), headers, others)]
-    if source.table is not None:
-        rows = _join(names, headers, root, source)
+    if table is not None:
+        rows = _join(names, headers, root, table, source)
     else:
         _refuse_columns(source)
         rows = read_class_folders(names)
@@ -113,10 +114,13 @@ def _refuse_columns(source: DataSource) -> None:
         )
 
 
-def _join(names: list[str], headers: dict[str, Header], root: Path, source: DataSource) -> Rows:
-    assert source.table is not None
-    given = source.table.expanduser()
-    path = given if given.exists() or given.is_absolute() else root / given
+def _table_path(root: Path, given: Path) -> Path:
+    """Take a table's path as it stands, else as one in the data set's folder."""
+    given = given.expanduser()
+    return given.absolute() if given.exists() else root / given
+
+
+def _join(names: list[str], headers: dict[str, Header], root: Path, path: Path, source: DataSource) -> Rows:
     table = read_table(path)
     columns, notes = find_columns(table, source, path.name)
     identifier, column = _identifier(table, columns, headers, source, path.name)
@@ -132,7 +136,7 @@ def _join(names: list[str], headers: dict[str, Header], root: Path, source: Data
         ]
         notes.append(f"The table is joined to the DICOM files by {identifier} (column '{column}').")
     elif columns.image:
-        matched = match_files(table[columns.image].tolist(), names, (root, path.parent.absolute()))
+        matched = match_files(table[columns.image].tolist(), names, (root, path.parent))
         pairs = [(name, number) for number, name in enumerate(matched) if name]
     else:
         raise UserError(

@@ -41,11 +41,18 @@ class Scan:
     notes: tuple[str, ...]
 
 
-def scan(folder: Path) -> Scan:
+def scan(folder: Path, table: Path | None = None) -> Scan:
     """Find all images below a folder, through symbolic links, each real folder once.
 
     Hidden files, operating systems' clutter and files that are no images are left out and counted. Names that are not
     UTF-8, broken links and folders that can't be opened are listed.
+
+    Parameters
+    ----------
+    folder : Path
+        Where to look.
+    table : Path, optional
+        A file that is read otherwise, and so is not counted as left out.
 
     Raises
     ------
@@ -55,7 +62,7 @@ def scan(folder: Path) -> Scan:
     walk = _Walk(folder)
     kinds = {name: kind_of_file(folder / name) for name in walk.files}
     images = sorted(name for name, kind in kinds.items() if kind)
-    others = tuple(sorted(name for name, kind in kinds.items() if not kind))
+    others = tuple(sorted(name for name, kind in kinds.items() if not kind and folder / name != table))
     notes = []
     if others or walk.hidden:
         examples = f", such as {listed(others, most=3)}" if others else ""
