@@ -171,6 +171,14 @@ def test_ybr_and_planar_colour_become_rgb(tmp_path: Path):
     np.testing.assert_array_equal(decode(save(dataset, tmp_path / "planar.dcm")).pixels, colour)
 
 
+def test_ybr_that_is_declared_as_subsampled_but_is_whole_is_read_as_it_is(tmp_path: Path):
+    colour = np.random.default_rng(0).integers(0, 256, (6, 4, 3), np.uint8)
+    whole = decode(save(make(colour, 8, PhotometricInterpretation="YBR_FULL"), tmp_path / "a.dcm"))
+    declared = decode(save(make(colour, 8, PhotometricInterpretation="YBR_FULL_422"), tmp_path / "b.dcm"))
+    np.testing.assert_array_equal(declared.pixels, whole.pixels)
+    assert "none are left out" in declared.attributes["notes"]
+
+
 def test_attributes_are_those_of_the_file(tmp_path: Path):
     path = save(make(RAMP_12, BodyPartExamined="CHEST", PatientAge="044Y"), tmp_path / "a.dcm")
     attributes = decode(path).attributes

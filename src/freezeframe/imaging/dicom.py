@@ -3,26 +3,19 @@
 from pathlib import Path
 from typing import Any
 
-import gdcm
 import numpy as np
-from pydicom.encaps import encapsulate, generate_fragments, get_frame
+from pydicom.encaps import encapsulate, get_frame
 from pydicom.pixels.decoders.base import Decoder, get_decoder
 from pydicom.pixels.processing import apply_color_lut
 from pydicom.uid import (
-    JPEG2000,
     UID,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
-    JPEG2000TransferSyntaxes,
-    JPEGBaseline8Bit,
     JPEGExtended12Bit,
-    JPEGLossless,
-    JPEGLSNearLossless,
-    JPEGLSTransferSyntaxes,
-    JPEGTransferSyntaxes,
 )
 
+from freezeframe.imaging.codestream import check_coded, decode_12_bit_jpeg, fragments, syntax_of
 from freezeframe.imaging.greyscale import displayed
 from freezeframe.imaging.header import UNDEFINED_LENGTH, OpenedFile, integer, opened, text
 from freezeframe.imaging.image import DecodedImage, UnreadableImage, check_size, scale_to_full_range
@@ -44,10 +37,6 @@ ATTRIBUTES = (
 _NUMBERS = ("Rows", "Columns", "BitsStored")
 _COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 _ITEM = b"\xfe\xff\x00\xe0"
-
-# What GDCM prints about broken streams is in the exceptions too.
-gdcm.Trace.WarningOff()
-gdcm.Trace.ErrorOff()
 
 
 def read_header(path: Path) -> dict[str, Any]:
@@ -143,6 +132,7 @@ class _Layout:
         self._bits()
         self.transfer_syntax = self._transfer_syntax()
         self.decoder = self._decoder()
+        self._check_colour()
         self.frames = self._count_frames()
 
     def _required(self, keyword: str) -> int:
@@ -161,10 +151,11 @@ class _Layout:
                 self.file.path, f"its photometric interpretation {declared} is not supported."
             )
         assumed = "MONOCHROME2" if self.samples == 1 else "RGB"
-        self.file.notes.append(
-            f"Its photometric interpretation {declared or '(missing)'!r} does not fit {self.samples} samples per pixel "
-            f"and was taken as {assumed}."
-        )
+        if declared:
+            odd = f"Its photometric interpretation {declared!r} does not fit {self.samples} samples per pixel"
+        else:
+            odd = "Its photometric interpretation is missing"
+        self.file.notes.append(f"{odd} and was taken as {assumed}.")
         return assumed
 
     def _bits(self) -> None:
@@ -206,7 +197,7 @@ class _Layout:
             if declared.is_transfer_syntax and declared.is_encapsulated:
                 return declared
             file.stream.seek(file.start)
-            guessed = _syntax_of(next(iter(list(_fragments(file.stream, 2))[1:]), b""))
+            guessed = syntax_of(next(iter(list(fragments(file.stream, 2))[1:]), b""))
             if guessed is None:
                 raise UnreadableImage(
                     file.path, "its pixels are compressed, and its transfer syntax does not say how."
@@ -235,6 +226,25 @@ class _Layout:
             raise UnreadableImage(self.file.path, f"its compression ({name}) is not supported.")
         return decoder
 
+    def _check_colour(self) -> None:
+        if not self.decoder.is_native:
+            return
+        if self.photometric in ("YBR_RCT", "YBR_ICT"):
+            raise UnreadableImage(
+                self.file.path, f"its colours are {self.photometric}, which only JPEG 2000 can have."
+            )
+        whole = (
+            self.rows
+            * self.columns
+            * 3
+            * self.bits_allocated
+            // 8
+            * (integer(self.header, "NumberOfFrames") or 1)
+        )
+        if self.photometric == "YBR_FULL_422" and self.file.available >= whole:
+            self.file.notes.append("Its colours are declared as YBR_FULL_422, but none are left out.")
+            self.photometric = "YBR_FULL"
+
     @property
     def frame_bits(self) -> int:
         """Bits that a frame takes when it is not compressed."""
@@ -249,7 +259,7 @@ class _Layout:
         else:
             file.stream.seek(file.start)
             # The first is the offset table; every frame has a fragment of its own (PS3.5 A.4).
-            there = sum(1 for _ in _fragments(file.stream, (declared or 1) + 1)) - 1
+            there = sum(1 for _ in fragments(file.stream, (declared or 1) + 1)) - 1
         if declared is None or declared < 1:
             if "NumberOfFrames" in self.header:
                 file.notes.append(
@@ -279,7 +289,7 @@ class _Layout:
         source, index, frames = self._bytes(frame)
         if self.transfer_syntax == JPEGExtended12Bit and self.samples == 1 and self.bits_stored > 8:
             coded = get_frame(source, 0, number_of_frames=1)
-            pixels = _decode_12_bit_jpeg(coded, self.rows, self.columns)
+            pixels = decode_12_bit_jpeg(coded, self.rows, self.columns)
             unused = 16 - self.bits_stored
             return (pixels << unused).view(np.int16) >> unused if self.signed else pixels
         options: dict[str, Any] = {
@@ -305,7 +315,7 @@ class _Layout:
             stream.seek(start)
             offsets = self._extended_offsets()
             coded = get_frame(stream, frame, number_of_frames=self.frames, extended_offsets=offsets)  # type: ignore[arg-type]
-            _check_coded(self.file.path, coded, self.transfer_syntax, self.rows, self.columns)
+            check_coded(self.file.path, coded, self.transfer_syntax, self.rows, self.columns)
             return encapsulate([coded]), 0, 1
         size, rest = divmod(self.frame_bits, 8)
         if self.transfer_syntax == ExplicitVRBigEndian:
@@ -325,84 +335,3 @@ class _Layout:
     def _extended_offsets(self) -> tuple[bytes, bytes] | None:
         table, lengths = self.header.get("ExtendedOffsetTable"), self.header.get("ExtendedOffsetTableLengths")
         return (table, lengths) if table and lengths else None
-
-
-def _decode_12_bit_jpeg(coded: bytes, rows: int, columns: int) -> np.ndarray:
-    """Decode lossy JPEG of 12 bits a sample to (H, W) uint16.
-
-    pydicom refuses it because GDCM wraps around values beyond *Bits Stored*; told the stream's own 12 bits, it doesn't.
-    """
-    fragment, fragments = gdcm.Fragment(), gdcm.SequenceOfFragments.New()
-    fragment.SetByteStringValue(coded)
-    fragments.AddFragment(fragment)
-    element = gdcm.DataElement(gdcm.Tag(0x7FE0, 0x0010))
-    element.SetValue(fragments.__ref__())
-    image = gdcm.Image()
-    image.SetNumberOfDimensions(2)
-    image.SetDimensions((columns, rows, 1))
-    image.SetDataElement(element)
-    image.SetPhotometricInterpretation(
-        gdcm.PhotometricInterpretation(gdcm.PhotometricInterpretation.MONOCHROME2)
-    )
-    image.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.JPEGExtendedProcess2_4))
-    image.SetPixelFormat(gdcm.PixelFormat(1, 16, 12, 11, 0))
-    # GDCM hands bytes over as text.
-    content = image.GetBuffer().encode("utf-8", "surrogateescape")
-    return np.frombuffer(content, np.uint16).reshape(rows, columns)
-
-
-def _fragments(stream: Any, most: int) -> Any:
-    """Yield the offset table and the fragments of encapsulated pixel data, as far as they are whole."""
-    for count, fragment in enumerate(generate_fragments(stream)):
-        if count >= most:
-            return
-        yield fragment
-
-
-def _syntax_of(coded: bytes) -> UID | None:
-    """Tell a codestream's transfer syntax by its first bytes."""
-    if coded.startswith(b"\xff\x4f\xff\x51"):
-        return JPEG2000
-    frame_headers = {
-        0xC0: JPEGBaseline8Bit,
-        0xC1: JPEGExtended12Bit,
-        0xC3: JPEGLossless,
-        0xF7: JPEGLSNearLossless,
-    }
-    header = _jpeg_frame_header(coded)
-    return frame_headers.get(header[0]) if header else None
-
-
-def _jpeg_frame_header(coded: bytes) -> tuple[int, int, int] | None:
-    """Return marker, rows and columns of the first frame header of a JPEG or JPEG-LS stream (ITU-T T.81 B.2.2)."""
-    if not coded.startswith(b"\xff\xd8"):
-        return None
-    position = 2
-    while position + 9 <= len(coded) and coded[position] == 0xFF:
-        marker = coded[position + 1]
-        if marker == 0xFF:
-            position += 1
-            continue
-        if marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):
-            height, width = (int.from_bytes(coded[position + at : position + at + 2], "big") for at in (5, 7))
-            return marker, height, width
-        position += 2 + int.from_bytes(coded[position + 2 : position + 4], "big")
-    return None
-
-
-def _check_coded(path: Path, coded: bytes, syntax: UID, rows: int, columns: int) -> None:
-    """Refuse a codestream that was cut, or whose own size is not the header's: codecs fill in grey, or crash."""
-    if syntax not in (*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes, *JPEG2000TransferSyntaxes):
-        return
-    if b"\xff\xd9" not in coded[-64:]:
-        raise UnreadableImage(path, "its compressed pixel data is truncated (no end marker).")
-    size = None
-    if coded.startswith(b"\xff\x4f\xff\x51"):  # SIZ of JPEG 2000, ITU-T T.800 A.5.1: extent minus offset
-        width, height, left, top = (int.from_bytes(coded[at : at + 4], "big") for at in (8, 12, 16, 20))
-        size = (height - top, width - left)
-    elif header := _jpeg_frame_header(coded):
-        size = header[1:]
-    if size is not None and size != (rows, columns):
-        raise UnreadableImage(
-            path, f"its header says {columns} x {rows} pixels, its compressed data {size[1]} x {size[0]}."
-        )
