@@ -20,7 +20,7 @@ from torch.fx.passes.shape_prop import ShapeProp, TensorMetadata
 from torch.utils.flop_counter import FlopCounterMode
 
 from freezeframe.backbones.layers import inference_mode_of
-from freezeframe.errors import FreezeframeError
+from freezeframe.errors import FreezeframeError, UserError
 
 if TYPE_CHECKING:
     from freezeframe.backbones.unfreeze import Unfrozen
@@ -51,6 +51,8 @@ class Cut:
         Of one image.
     prefix_modules : tuple of str
         Paths of the modules that run in the prefix.
+    input_size : (int, int)
+        Height and width of the images.
     model : str
         The network's name in its library.
     """
@@ -62,6 +64,7 @@ class Cut:
     prefix_multiply_adds: int
     suffix_multiply_adds: int
     prefix_modules: tuple[str, ...]
+    input_size: tuple[int, int]
     model: str
 
     @property
@@ -199,6 +202,8 @@ def cut(network: Network, unfrozen: Unfrozen, input_size: tuple[int, int] | None
 
     Raises
     ------
+    UserError
+        If the network can't take images of that size.
     FreezeframeError
         If prefix and suffix together are not bit-equal to the network on an example, which would be our fault.
     """
@@ -207,13 +212,15 @@ def cut(network: Network, unfrozen: Unfrozen, input_size: tuple[int, int] | None
     random = torch.Generator().manual_seed(0)
     example = torch.randn(EXAMPLE_BATCH, 3, *size, generator=random).to(device)
     with torch.no_grad(), inference_mode_of(module):
+        with FlopCounterMode(display=False) as operations:
+            expected = _run_whole(network, example)
         try:
             whole = fx.GraphModule(module, _trace(module, set(unfrozen.parameters)))
         except _CannotTraceError:
-            with FlopCounterMode(display=False) as operations:
-                module(example)
             multiply_adds = operations.get_total_flops() // 2 // EXAMPLE_BATCH
-            return Cut(None, module, ((3, *size),), ("x",), 0, multiply_adds, (), network.backbone.model)
+            return Cut(
+                None, module, ((3, *size),), ("x",), 0, multiply_adds, (), size, network.backbone.model
+            )
         ShapeProp(whole).propagate(example)
         frontier = _frontier(whole, unfrozen)
         prefix, suffix = _divide(whole, frontier)
@@ -226,7 +233,7 @@ def cut(network: Network, unfrozen: Unfrozen, input_size: tuple[int, int] | None
         suffix = _protect_inputs(suffix, inputs)
         with FlopCounterMode(display=False) as suffix_operations:
             divided = suffix(*inputs)
-        if not torch.equal(divided, network.module(example)):
+        if not torch.equal(divided, expected):
             raise FreezeframeError(
                 f"{network.backbone.name} divided at {', '.join(nodes)} does not compute what it computes whole. "
                 "Please report this; recompute the frozen part with another `unfreeze` meanwhile."
@@ -239,8 +246,21 @@ def cut(network: Network, unfrozen: Unfrozen, input_size: tuple[int, int] | None
         prefix_operations.get_total_flops() // 2 // EXAMPLE_BATCH,
         suffix_operations.get_total_flops() // 2 // EXAMPLE_BATCH,
         tuple(str(node.target) for node in prefix.graph.nodes if node.op == "call_module") if prefix else (),
+        size,
         network.backbone.model,
     )
+
+
+def _run_whole(network: Network, example: Tensor) -> Tensor:
+    try:
+        return network.module(example)
+    except (AssertionError, RuntimeError) as error:
+        height, width = example.shape[2:]
+        raise UserError(
+            f"{network.backbone.name} can't take images of {height} x {width} pixels: {error}",
+            "its own size, {} x {}.".format(*network.backbone.input_size),
+            "Choose that size in `preprocess`, or another backbone.",
+        ) from error
 
 
 def _frontier(whole: fx.GraphModule, unfrozen: Unfrozen) -> list[fx.Node]:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from freezeframe.backbones.layers import within
 from freezeframe.errors import UserError, did_you_mean
 
@@ -68,6 +70,20 @@ def resolve(spec: str | Mapping[str, Any], network: Network) -> Unfrozen:
         _training_modules(network, chosen),
         {name: from_output.get(name, 0) for name in parameters},
     )
+
+
+def parse(text: str) -> str | dict[str, Any]:
+    """Read what trains from a command line: ``head``, ``all``, ``blocks=1``, ``layers=4``, ``from=layer4``, ...
+
+    Examples
+    --------
+    >>> parse("layers=4"), parse("fraction=0.3"), parse("head")
+    ({'layers': 4}, {'fraction': 0.3}, 'head')
+    """
+    form, sign, value = text.partition("=")
+    if not sign:
+        return text
+    return {form.strip(): value.strip() if form.strip() == "from" else yaml.safe_load(value)}
 
 
 def schedule(
