@@ -253,6 +253,7 @@ def _export(cut: Cut) -> bytes:
     prefix.requires_grad_(False)
     # On failure the exporter prints the whole graph, and it warns that it is the legacy one (10 times faster here).
     quiet = contextlib.redirect_stdout(io.StringIO())
+    torch._C._jit_set_onnx_log_enabled(False)
     with warnings.catch_warnings(), quiet, torch.no_grad(), tempfile.TemporaryDirectory() as folder:
         warnings.simplefilter("ignore")
         path = Path(folder) / "prefix.onnx"

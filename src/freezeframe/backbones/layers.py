@@ -85,6 +85,30 @@ def execution_order(module: nn.Module, input_size: tuple[int, int]) -> list[str]
     return list(order)
 
 
+def output_shapes(module: nn.Module, input_size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each module's output for one image, in the order in which the modules finish."""
+    import torch
+
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def note(name: str, output: object) -> None:
+        if isinstance(output, torch.Tensor):
+            shapes[name] = tuple(output.shape[1:])
+
+    hooks = [
+        part.register_forward_hook(lambda _part, _inputs, output, name=name: note(name, output))
+        for name, part in module.named_modules()
+    ]
+    device = next(module.parameters()).device
+    try:
+        with torch.no_grad(), inference_mode_of(module):
+            module(torch.zeros(1, 3, *input_size, device=device))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return shapes
+
+
 def weighted_layers(module: nn.Module, head: str, order: Sequence[str]) -> tuple[Layer, ...]:
     """Divide the backbone into its weighted layers, in the order in which they run.
 

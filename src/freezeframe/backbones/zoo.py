@@ -200,6 +200,7 @@ def build(
     dropout: float = 0.0,
     transfer: Mapping[str, int] | None = None,
     seed: int = 0,
+    announce: bool = True,
 ) -> Network:
     """Build a network with a new head, and give it its weights.
 
@@ -221,6 +222,8 @@ def build(
         anew.
     seed : int
         Of the random weights.
+    announce : bool
+        Say it where the weights are random. False where nobody means to train.
 
     Returns
     -------
@@ -237,10 +240,10 @@ def build(
     head = _replace_head(module, backbone, n_classes, dropout, seed)
     source, sha256 = "none", ""
     initial = {key: value.clone() for key, value in module.state_dict().items()} if transfer else {}
-    if weights == "none":
-        say(f"{name}: random weights, as asked for (weights: none); nothing pretrained is used.")
-    else:
+    if weights != "none":
         source, sha256 = _load(module, backbone, head, str(weights))
+    elif announce:
+        say(f"{name}: random weights, as asked for (weights: none); nothing pretrained is used.")
     network = Network(module, backbone, head, source, sha256)
     if transfer:
         _keep_first(network, transfer["first"], initial)
