@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 SIGNS = {"good": "[green]good[/]", "missing": "[red]missing[/]", "note": "[yellow]note[/]"}
@@ -39,11 +40,6 @@ def command(
             table.add_section()
         text = finding.detail + (f"\n-> {finding.action}" if finding.action else "")
         heading = finding.topic if finding.topic != topic else ""
-        table.add_row(heading, finding.name, SIGNS[finding.state], _plain(text))
+        table.add_row(heading, finding.name, SIGNS[finding.state], escape(text))
         topic = finding.topic
     Console().print(table)
-
-
-def _plain(text: str) -> str:
-    """Keep square brackets, as in 'freezeframe[train]', from being read as markup."""
-    return text.replace("[", r"\[")
