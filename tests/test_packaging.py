@@ -86,7 +86,7 @@ def test_constraints_hold_no_addresses_paths_or_editable_lines():
 
 
 def test_no_tracked_file_names_a_package_index_or_a_place_on_one_machine():
-    # Written in parts, so that this file does not find itself; /home/somebody is an example in a test.
+    # Written in parts, so that this file does not find itself; 'somebody' is an example in a test.
     indexes = ["--(extra-)?index" + "-url", "find" + "-links", "file:" + "///"]
     machines = [
         "/home" + "/(?!somebody/)",
@@ -157,7 +157,9 @@ def test_the_verbs_of_the_main_job_are_there():
 def test_every_verb_has_help_with_an_example_and_explains_its_options(verb):
     answer = CliRunner().invoke(app, [*verb.split(), "--help"], env={"COLUMNS": "200", "TERM": "dumb"})
     assert answer.exit_code == 0
-    assert f"freezeframe {verb}" in answer.output.partition("Examples")[2]
+    usage, _, text = answer.output.partition("Usage:")[2].partition("\n")
+    assert verb in usage
+    assert f"freezeframe {verb}" in text
     for parameter in VERBS[verb].params:
         assert parameter.help, f"{parameter.name} has no help"
 
