@@ -80,7 +80,7 @@ class Contents:
     def labels(self) -> np.ndarray:
         """Index of each image's true class, int64 (N,)."""
         index = {label: number for number, label in enumerate(self.classes)}
-        return self.predictions["label"].map(index).to_numpy(dtype=np.int64)
+        return np.array([index[label] for label in self.predictions["label"]], dtype=np.int64)
 
     @property
     def predicted(self) -> np.ndarray:
@@ -127,7 +127,7 @@ def read(folder: Path) -> Contents:
         classes = tuple(metrics["classes"])
         positive_class = metrics.get("positive_class")
         members = _members(folder, metrics, details)
-        labelled = predictions[predictions["label"].isin(classes)].reset_index(drop=True)
+        labelled = predictions.query("label in @classes").reset_index(drop=True)
         for prefix in ("", *(f"{member.name}_" for member in members)):
             labelled[[f"{prefix}probability_{label}" for label in classes]]
     except (KeyError, OSError, ValueError) as error:

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -28,7 +29,7 @@ VARIABLES = {INK: "var(--ink)", SOFT: "var(--soft)", RULE: "var(--rule)", PAPER:
 # From paper to the ensemble's blue; light enough in between for dark digits, dark enough at the end for light ones.
 BLUES = LinearSegmentedColormap.from_list("freezeframe", ["#f3f7fa", "#9cc6e2", "#0072b2"])
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 9,
@@ -101,6 +102,7 @@ class Drawing:
         text = re.sub(r'\bid="([^"]+)"', rf'id="{self.name}-\1"', text)
         text = re.sub(r'href="#([^"]+)"|url\(#([^)]+)\)', self._own_reference, text)
         text = re.sub(r"(font: [^;\"]*?px) [^;\"]+", r"\1 var(--sans)", text)
+        text = re.sub(r"font-family: [^;\"]+", "font-family: var(--sans)", text)
         for colour, variable in VARIABLES.items():
             text = text.replace(colour, variable)
         return re.sub(r"\s*\n\s*", "\n", text)
@@ -142,7 +144,7 @@ def training_curves(
             (scores, ("validation_roc_auc", "validation_accuracy")),
         ):
             for index, column in enumerate(columns):
-                if column in table and table[column].notna().any():
+                if column in table and bool(table[column].notna().to_numpy().any()):
                     style = {
                         "color": PALETTE[(1, 0)[index] if axes is losses else (0, 2)[index]],
                         "marker": marker,
@@ -404,5 +406,4 @@ def _shorten(text: str, most: int) -> str:
 
 def _quiet() -> warnings.catch_warnings:
     # A class named in a script that DejaVu Sans lacks is drawn as boxes in the PNG; the page shows it right.
-    catcher = warnings.catch_warnings(action="ignore", category=UserWarning)
-    return catcher
+    return warnings.catch_warnings(action="ignore", category=UserWarning)

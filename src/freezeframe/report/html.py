@@ -68,17 +68,21 @@ def featured(contents: Contents) -> pd.DataFrame:
     """
     each = int(np.clip(MOST_PICTURES // (2 * len(contents.classes)), 1, 4))
     chosen = gallery.choose(
-        contents.predictions[["image", "patient"]],
+        contents.predictions,
         contents.labels,
         contents.probabilities(),
         contents.classes,
         each,
     )
-    wrong = pd.Series(contents.labels != contents.predicted).groupby(contents.labels).sum()
-    order = sorted(range(len(contents.classes)), key=lambda index: (-int(wrong.get(index, 0)), index))
-    shown = {contents.classes[index] for index in order[:MOST_CLASSES]}
+    wrong = np.bincount(
+        contents.labels[contents.labels != contents.predicted], minlength=len(contents.classes)
+    )
+    order = sorted(range(len(contents.classes)), key=lambda index: (-wrong[index], index))
+    left_out = [contents.classes[index] for index in order[MOST_CLASSES:]]
     rows = {image: row for row, image in enumerate(contents.predictions["image"])}
-    chosen = chosen[chosen["label"].isin(shown)].reset_index(drop=True)
+    chosen = chosen.drop(chosen.index[[label in left_out for label in chosen["label"]]]).reset_index(
+        drop=True
+    )
     return chosen.assign(row=[rows[image] for image in chosen["image"]])
 
 
@@ -348,14 +352,11 @@ def _gallery(
 ) -> list[dict[str, Any]]:
     groups = []
     for label in contents.classes:
-        own = chosen[chosen["label"] == label]
-        if own.empty:
+        own = [record for record in chosen.to_dict("records") if record["label"] == label]
+        if not own:
             continue
         entries = {
-            kind: [
-                _entry(contents, record, pictures, language)
-                for record in own[own["kind"] == kind].to_dict("records")
-            ]
+            kind: [_entry(contents, record, pictures, language) for record in own if record["kind"] == kind]
             for kind in ("correct", "wrong")
         }
         groups.append({"title": language.text("gallery_class", label=label), **entries})

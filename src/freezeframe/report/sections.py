@@ -42,24 +42,29 @@ def estimate(record: dict[str, Any] | None, signed: bool = False) -> Estimate:
 
 def ensemble_name(contents: Contents, language: Language) -> str:
     """Name what is evaluated: the ensemble, or its only member."""
-    return language.text("ensemble") if len(contents.members) > 1 else contents.members[0].name
+    return language.text("ensemble") if len(contents.members) > 1 else next(iter(contents.members)).name
 
 
 def images_table(contents: Contents, language: Language) -> Table | None:
     """Count images and patients for each class and split of the training data."""
     if contents.manifest is None:
         return None
-    table = contents.manifest.table.assign(person=contents.manifest.patients())
-    splits = [split for split in SPLITS if (table["split"] == split).any()]
+    split_of = contents.manifest.table["split"].to_numpy(dtype=str)
+    label_of = contents.manifest.table["label"].to_numpy(dtype=str)
+    patients = contents.manifest.patients()
+    splits = [split for split in SPLITS if (split_of == split).any()]
     rows: list[tuple[Cell, ...]] = []
-    for label in [*contents.manifest.classes, *([""] if (table["label"] == "").any() else [])]:
-        own = table[table["label"] == label]
-        counts = [int((own["split"] == split).sum()) for split in splits]
-        rows.append((label or language.text("unlabelled"), *counts, len(own), int(own["person"].nunique())))
-    for title, count in (("all_classes", len), ("patients", lambda part: part["person"].nunique())):
-        counts = [int(count(table[table["split"] == split])) for split in splits]
-        last = int(table["person"].nunique())
-        rows.append((language.text(title), *counts, int(count(table)), last))
+    for label in (*contents.manifest.classes, ""):
+        own = label_of == label
+        if label or own.any():
+            counts = [int((own & (split_of == split)).sum()) for split in splits]
+            name = label or language.text("unlabelled")
+            rows.append((name, *counts, int(own.sum()), len(np.unique(patients[own]))))
+    everyone = len(np.unique(patients))
+    counts = [int((split_of == split).sum()) for split in splits]
+    rows.append((language.text("all_classes"), *counts, len(split_of), everyone))
+    counts = [len(np.unique(patients[split_of == split])) for split in splits]
+    rows.append((language.text("patients"), *counts, everyone, everyone))
     columns = (
         language.text("class"),
         *(language.text(f"split_{split or 'none'}") for split in splits),
@@ -77,7 +82,7 @@ def warnings(contents: Contents, language: Language) -> list[tuple[str, str]]:
         ratio = language.number(counts.max() / counts.min(), 1)
         values = {"most": contents.classes[counts.argmax()], "least": contents.classes[counts.argmin()]}
         found.append((language.text("warning_unequal", ratio=ratio, **values), language.code))
-    if (contents.predictions["patient"] == "").all():
+    if not any(contents.predictions["patient"]):
         found.append((language.text("warning_no_patients"), language.code))
     sentences = list(contents.manifest.notes if contents.manifest else ())
     sentences += [note for note in contents.details.get("notes", []) if note not in sentences]
@@ -226,9 +231,9 @@ def sweep(contents: Contents, language: Language) -> dict[str, Any]:
     texts = {
         name: language.messages[f"slider_{name}"] for name in ("interval", "of", "none", "truly", "called")
     }
-    distinct = contents.predictions["patient"]
-    distinct = distinct[distinct != ""].is_unique
-    return {"classes": entries, "texts": texts, "wilson": bool(distinct)}
+    known = [patient for patient in contents.predictions["patient"] if patient]
+    # As in the evaluation, Wilson's interval holds where all patients differ only.
+    return {"classes": entries, "texts": texts, "wilson": len(set(known)) == len(known)}
 
 
 def thresholds_table(contents: Contents, language: Language) -> Table:

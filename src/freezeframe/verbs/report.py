@@ -173,7 +173,7 @@ def _heat(
 
 
 def _geometry(preprocessing: Preprocessing) -> list[tuple[str, object]]:
-    """What decides which part of the image is seen: all steps, with the shape of a size but not its scale."""
+    """Return what decides which part of the image is seen: all steps, with the shape of a size but not its scale."""
     steps = []
     for step in preprocessing.steps:
         parameters = dict(step.parameters)
