@@ -25,7 +25,8 @@ def module_name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-MODULES = {module_name(path): path for path in sorted(SOURCE.rglob("*.py"))}
+# __main__ is a door from outside (`python -m freezeframe`), which no module imports.
+MODULES = {module_name(path): path for path in sorted(SOURCE.rglob("*.py")) if path.name != "__main__.py"}
 
 
 @cache

@@ -16,8 +16,8 @@ MEMBERS = ("efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2")
 TRAINING: dict[str, Any] = {
     "unfreeze": {"blocks": 1},
     "augment": "radiograph",
-    "views": 3,
-    "epochs": 8,
+    "views": 2,
+    "epochs": 6,
     "batch_size": 16,
     "learning_rate": 2e-3,
     "seed": 0,
