@@ -1,5 +1,9 @@
 """Shortcuts: how well a class can be told from what has nothing to do with what the images show."""
 
+# What pandas says of the types of its columns is too wide for these checks.
+# pyright: reportAttributeAccessIssue=false, reportArgumentType=false, reportGeneralTypeIssues=false
+# pyright: reportCallIssue=false
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -117,7 +117,7 @@ def _luminance(pixels: np.ndarray) -> np.ndarray:
 
 def _hash(pixels: np.ndarray) -> str:
     digest = hashlib.blake2b(f"{pixels.shape}{pixels.dtype.str}".encode(), digest_size=16)
-    digest.update(np.ascontiguousarray(pixels))
+    digest.update(np.ascontiguousarray(pixels).data)
     return digest.hexdigest()
 
 

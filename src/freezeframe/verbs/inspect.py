@@ -1,5 +1,9 @@
 """Tell what a careful person would want to know of a data set before training on it."""
 
+# What pandas says of the types of its columns is too wide for these checks.
+# pyright: reportAttributeAccessIssue=false, reportArgumentType=false, reportGeneralTypeIssues=false
+# pyright: reportCallIssue=false
+
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path

@@ -1,5 +1,9 @@
 """The page of an inspection: duplicates side by side and histograms of shortcuts, in one HTML file."""
 
+# What pandas says of the types of its columns is too wide for these checks.
+# pyright: reportAttributeAccessIssue=false, reportArgumentType=false, reportGeneralTypeIssues=false
+# pyright: reportCallIssue=false
+
 import base64
 import io
 from pathlib import Path
