@@ -33,7 +33,8 @@ def command(
     )
     table = Table(title=f"{backbone}, {unfreeze}")
     for title in ("part", "state", "parameters", "train", "output"):
-        table.add_column(title, justify="left" if title in ("part", "state") else "right")
+        left = title in ("part", "state")
+        table.add_column(title, justify="left" if left else "right", no_wrap=title != "part", overflow="fold")
     for index, row in enumerate(result.rows):
         if index == result.cut_before:
             table.add_row(f"[bold]cut: {at_cut}[/bold]", "", "", "", "", style="cyan")

@@ -23,7 +23,7 @@ class Row:
     name : str
         The modules.
     state : str
-        ``"frozen"`` (in the prefix), ``"frozen, recomputed"`` (after the cut, beside what trains), ``"trains"``,
+        ``"frozen"`` (in the prefix), ``"recomputed"`` (frozen, but after the cut, beside what trains), ``"trains"``,
         or ``"in part"`` for a block whose layers follow.
     parameters, trainable : int
         All, and those that train.
@@ -125,7 +125,7 @@ def _rows(network: Network, unfrozen: Unfrozen, divided: Cut) -> list[Row]:
         count = sum(sizes[parameter] for parameter in parameters)
         training = sum(sizes[parameter] for parameter in parameters if parameter in trainable)
         computed = all(any(within(layer, module) for module in divided.prefix_modules) for layer in layers)
-        state = "frozen" if computed else "frozen, recomputed"
+        state = "frozen" if computed else "recomputed"
         if training:
             state = "trains" if training == count else "in part"
         ran = [module for module in shapes if any(within(module, layer) for layer in layers)]
