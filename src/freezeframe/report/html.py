@@ -13,6 +13,7 @@ import yaml
 
 from freezeframe import files
 from freezeframe.evaluation import gallery
+from freezeframe.report import drawings as drawing
 from freezeframe.report import sections
 from freezeframe.report.contents import Contents
 from freezeframe.report.figures import Drawing
@@ -52,9 +53,9 @@ class Report:
     def write(self, path: Path) -> None:
         """Write the page, and figures (SVG, PNG) and tables (CSV, LaTeX) into ``<stem>_files/`` beside it."""
         beside = path.parent / f"{path.stem}_files"
-        for drawing in self.drawings:
-            files.write_text(beside / "figures" / f"{drawing.name}.svg", drawing.svg())
-            files.write_bytes(beside / "figures" / f"{drawing.name}.png", drawing.png())
+        for one in self.drawings:
+            files.write_text(beside / "figures" / f"{one.name}.svg", one.svg())
+            files.write_bytes(beside / "figures" / f"{one.name}.png", one.png())
         for table in self.tables:
             files.write_text(beside / "tables" / f"{table.name}.csv", table.csv())
             files.write_text(beside / "tables" / f"{table.name}.tex", table.latex(self.language))
@@ -109,11 +110,11 @@ def make(
         Key of the sentence that says what the heat maps are, or why there are none.
     """
     drawings: dict[str, Any] = {
-        "training": sections.training_drawings(contents, language),
-        "confusion": sections.confusion_drawings(contents, language),
-        "curves": sections.curve_drawings(contents, language),
-        "calibration": sections.calibration_drawing(contents, language),
-        "cost": sections.cost_drawing(contents, language),
+        "training": drawing.training_drawings(contents, language),
+        "confusion": drawing.confusion_drawings(contents, language),
+        "curves": drawing.curve_drawings(contents, language),
+        "calibration": drawing.calibration_drawing(contents, language),
+        "cost": drawing.cost_drawing(contents, language),
     }
     tables = {
         "images": sections.images_table(contents, language),
