@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from freezeframe.backbones import unfreeze, zoo
 from freezeframe.backbones.cut import cut
 
@@ -93,9 +94,10 @@ def test_a_training_step_moves_what_trains_and_nothing_else(spec: dict) -> None:
     divided = cut(network, unfrozen, (64, 64))
     before = {name: value.clone() for name, value in network.module.state_dict().items()}
     unfreeze.apply(network.module, unfrozen)
+    assert divided.prefix is not None
+    assert not any(part.training for part in divided.prefix.modules())
     divided.suffix.train()
     unfreeze.set_training_mode(divided.suffix, unfrozen)
-    assert divided.prefix is not None
     with torch.no_grad():
         parts = divided.prefix(torch.randn(4, 3, 64, 64))
     kept = [part.clone() for part in parts]

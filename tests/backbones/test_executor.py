@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from freezeframe.backbones import executor, unfreeze, zoo
 from freezeframe.backbones.cut import Cut, cut
 from freezeframe.errors import FreezeframeError

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from freezeframe.backbones import unfreeze, zoo
 from freezeframe.errors import UserError
 
@@ -59,9 +60,8 @@ def test_fraction_is_the_fewest_layers_that_hold_it(resnet: zoo.Network) -> None
 
 def test_blocks_have_an_index_from_the_output_back(resnet: zoo.Network) -> None:
     index = unfreeze.resolve("all", resnet).block_index
-    assert [index[name] for name in ("fc.linear.weight", "layer4.0.conv1.weight", "layer1.0.bn1.bias", "conv1.weight")] == [
-        0, 1, 4, 5,
-    ]  # fmt: skip
+    names = ("fc.linear.weight", "layer4.0.conv1.weight", "layer1.0.bn1.bias", "conv1.weight")
+    assert [index[name] for name in names] == [0, 1, 4, 5]
 
 
 def test_a_schedule_says_what_trains_from_which_epoch(resnet: zoo.Network) -> None:

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 import torch
+
 from freezeframe.backbones import zoo
 from freezeframe.backbones.cut import cut
 from freezeframe.backbones.unfreeze import resolve

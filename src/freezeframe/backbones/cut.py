@@ -238,6 +238,8 @@ def cut(network: Network, unfrozen: Unfrozen, input_size: tuple[int, int] | None
                 f"{network.backbone.name} divided at {', '.join(nodes)} does not compute what it computes whole. "
                 "Please report this; recompute the frozen part with another `unfreeze` meanwhile."
             )
+    if prefix is not None:
+        prefix.eval()  # its layers are those of the network, which has just got back the mode that it had
     return Cut(
         prefix,
         suffix,

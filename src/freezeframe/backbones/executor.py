@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import io
 import os
+import sys
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -247,14 +247,30 @@ def _exported(cut: Cut, cache: Path | None) -> bytes:
     return path.read_bytes()
 
 
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    # The exporter is C++ and writes to the descriptors themselves.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = [os.dup(descriptor) for descriptor in (1, 2)]
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        for descriptor in (1, 2):
+            os.dup2(nowhere, descriptor)
+        yield
+    finally:
+        for descriptor, copy_of_it in zip((1, 2), kept, strict=True):
+            os.dup2(copy_of_it, descriptor)
+            os.close(copy_of_it)
+        os.close(nowhere)
+
+
 def _export(cut: Cut) -> bytes:
     outputs = [f"activation_{index}" for index in range(len(cut.shapes))]
     prefix = copy.deepcopy(cut.prefix).eval().cpu()  # type: ignore[union-attr]
     prefix.requires_grad_(False)
     # On failure the exporter prints the whole graph, and it warns that it is the legacy one (10 times faster here).
-    quiet = contextlib.redirect_stdout(io.StringIO())
-    torch._C._jit_set_onnx_log_enabled(False)
-    with warnings.catch_warnings(), quiet, torch.no_grad(), tempfile.TemporaryDirectory() as folder:
+    with warnings.catch_warnings(), _silence(), torch.no_grad(), tempfile.TemporaryDirectory() as folder:
         warnings.simplefilter("ignore")
         path = Path(folder) / "prefix.onnx"
         torch.onnx.export(

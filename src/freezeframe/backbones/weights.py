@@ -187,8 +187,8 @@ def _download(address: str, path: Path, what: str) -> None:
             while chunk := answer.read(CHUNK_BYTES):
                 handle.write(chunk)
                 advance(len(chunk))
-        if total and path.stat().st_size != total:
-            raise OSError(f"it ended after {path.stat().st_size:,} of {total:,} bytes")
+    if total and path.stat().st_size != total:
+        raise OSError(f"it ended after {path.stat().st_size:,} of {total:,} bytes")
 
 
 def _reason(error: Exception) -> str:
