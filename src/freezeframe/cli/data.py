@@ -8,9 +8,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from freezeframe.cli import phantom
+
 app = typer.Typer(help="Look at a data set before training on it.", no_args_is_help=True)
 STYLES = {"serious": "bold red", "caution": "yellow", "note": "dim"}
 ROWS = 12
+
+app.command("phantom")(phantom.command)
 
 
 @app.callback()
