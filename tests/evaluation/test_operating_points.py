@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from freezeframe.errors import UserError
-from freezeframe.evaluation.operating_points import OperatingPoint, choose, sweep
+from freezeframe.evaluation.operating_points import OperatingPoint, choose
 
 validation = st.lists(st.tuples(st.booleans(), st.integers(0, 10)), min_size=2, max_size=40).filter(
     lambda pairs: len({pair[0] for pair in pairs}) == 2
@@ -71,17 +71,3 @@ def test_a_target_out_of_range_is_refused(target):
 def test_validation_images_of_one_class_are_refused_with_the_counts():
     with pytest.raises(UserError, match="2 are 'p' and 0 of others"):
         choose(np.array([True, True]), np.array([0.9, 0.1]), "p")
-
-
-def test_the_sweep_says_what_each_threshold_would_do():
-    positive, scores = np.array([True, True, False]), np.array([0.9, 0.4, 0.2])
-    rows = {row["threshold"]: row for row in sweep(positive, scores)}
-    assert len(rows) == 201
-    assert rows[0.5] == {
-        "threshold": 0.5,
-        "sensitivity": 0.5,
-        "specificity": 1.0,
-        "positive_predictive_value": 1.0,
-        "negative_predictive_value": 0.5,
-    }
-    assert rows[0.0]["negative_predictive_value"] is None

@@ -3,16 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
-from sklearn.metrics import precision_recall_curve, roc_curve
 
-from freezeframe.evaluation import calibration, comparison, intervals, metrics, operating_points
+from freezeframe.evaluation import comparison, intervals, metrics
 from freezeframe.evaluation.operating_points import OperatingPoint
-
-CURVE_POINTS = 400
-"""Most points of a stored curve; more can't be seen."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,13 +127,6 @@ def at_operating_point(
     }
 
 
-def confusion(labels: np.ndarray, predicted: np.ndarray, classes: int) -> list[list[int]]:
-    """Count images by true class (rows) and predicted class (columns)."""
-    counts = np.zeros((classes, classes), dtype=int)
-    np.add.at(counts, (labels, predicted), 1)
-    return counts.tolist()
-
-
 def decide(probabilities: np.ndarray, classes: tuple[str, ...], point: OperatingPoint | None) -> np.ndarray:
     """Return the class (N,) decided on for each image.
 
@@ -151,48 +139,6 @@ def decide(probabilities: np.ndarray, classes: tuple[str, ...], point: Operating
     others = probabilities.copy()
     others[:, index] = -1
     return np.where(probabilities[:, index] >= point.threshold, index, others.argmax(axis=1))
-
-
-def curves(images: Labelled, model: str) -> dict[str, dict[str, Any]]:
-    """Compute ROC, precision-recall and reliability curves and the threshold sweep, for each class against the rest.
-
-    Returns
-    -------
-    dict
-        For the positive class of two, or for each of more: ``roc`` (``threshold``, ``false_positive_rate``,
-        ``sensitivity``), ``precision_recall`` (``threshold``, ``sensitivity``, ``precision``),
-        ``reliability`` and ``sweep``. A class that no image, or every image, is of has no ROC and no
-        precision-recall curve.
-    """
-    found: dict[str, dict[str, Any]] = {}
-    for index in (images.positive,) if len(images.classes) == 2 else range(len(images.classes)):
-        positive, scores = images.labels == index, images.probabilities[model][:, index]
-        found[images.classes[index]] = {
-            "roc": None,
-            "precision_recall": None,
-            "reliability": calibration.reliability_curve(positive, scores),
-            "sweep": operating_points.sweep(positive, scores),
-        }
-        if positive.any() and not positive.all():
-            false_positives, sensitivity, threshold = roc_curve(positive, scores)
-            # scikit-learn starts at an infinite threshold, which JSON has no word for.
-            threshold[0] = np.nextafter(1, 2)
-            found[images.classes[index]]["roc"] = _thin(
-                threshold=threshold, false_positive_rate=false_positives, sensitivity=sensitivity
-            )
-            precision, sensitivity, threshold = precision_recall_curve(
-                positive, scores, drop_intermediate=True
-            )
-            found[images.classes[index]]["precision_recall"] = _thin(
-                threshold=np.r_[threshold, np.nextafter(1, 2)], sensitivity=sensitivity, precision=precision
-            )
-    return found
-
-
-def _thin(**columns: np.ndarray) -> dict[str, list[float]]:
-    length = len(next(iter(columns.values())))
-    kept = np.unique(np.linspace(0, length - 1, min(length, CURVE_POINTS)).round().astype(int))
-    return {name: [float(x) for x in column[kept]] for name, column in columns.items()}
 
 
 def in_words(

@@ -1,6 +1,5 @@
 """Evaluate an ensemble or a run."""
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from freezeframe.data.manifest import SPLITS, Manifest
 from freezeframe.data.sources import read_manifest
 from freezeframe.ensemble.folder import ENSEMBLE, Answers, Ensemble, join, place, read_ensemble
 from freezeframe.errors import UserError, did_you_mean
-from freezeframe.evaluation import assessment, calibration, comparison, gallery, other_data
+from freezeframe.evaluation import assessment, comparison, other_data
 from freezeframe.evaluation.assessment import Labelled
 from freezeframe.evaluation.intervals import LEVEL
 from freezeframe.evaluation.operating_points import OperatingPoint
@@ -136,7 +135,7 @@ def evaluate(
     with files.atomic(out / "predictions.parquet") as temporary:
         table.to_parquet(temporary, index=False)
     subject.manifest.write(out / "manifest.parquet")
-    files.write_json(out / "evaluation.json", _details(out, made, subject, images, on_validation, point))
+    files.write_json(out / "evaluation.json", _details(out, made, subject, on_validation))
     # The figures come last: where they are, the evaluation is whole.
     files.write_json(out / "metrics.json", metrics)
     return out
@@ -284,63 +283,15 @@ def _table(made: Ensemble, subject: _Subject, images: Labelled, point: Operating
 
 
 def _details(
-    out: Path,
-    made: Ensemble,
-    subject: _Subject,
-    images: Labelled,
-    on_validation: dict[str, dict[str, float | None]],
-    point: OperatingPoint | None,
+    out: Path, made: Ensemble, subject: _Subject, on_validation: dict[str, dict[str, float | None]]
 ) -> dict[str, Any]:
-    table = subject.answers.images
-    combined = images.probabilities[ENSEMBLE]
-    classes = len(made.classes)
-    temperature = made.temperature
-    scaled = None
-    if temperature is not None:
-        calibrated = {ENSEMBLE: calibration.apply_temperature(combined, temperature)}
-        scores = assessment.values(replace(images, probabilities=calibrated))[ENSEMBLE]
-        scaled = {name: scores[name] for name in ("log_loss", "brier_score", "expected_calibration_error")}
     return {
         "schema_version": SCHEMA_VERSION,
         "model": place(made.folder, out),
         "rule": made.rule if len(made.members) > 1 else None,
         "weights": made.weights,
         "runs": {member.name: place(member.folder, out) for member in made.members},
-        "costs": {
-            member.name: {
-                name: member.details.get(name)
-                for name in (
-                    "backbone",
-                    "parameters",
-                    "seconds",
-                    "peak_memory_bytes",
-                    "store_bytes",
-                    "epochs",
-                )
-            }
-            for member in made.members
-        },
         "root": str(subject.manifest.root),
-        "data_set": {
-            "images": len(table),
-            "patients": len(np.unique(images.patients)),
-            "images_by_class": dict(
-                zip(made.classes, np.bincount(images.labels, minlength=classes).tolist(), strict=True)
-            ),
-            "images_by_site": dict(sorted(Counter(map(str, table["site"])).items())),
-        },
         "validation": on_validation,
-        "calibration": {"temperature": temperature, "scores_at_temperature": scaled},
-        "confusion": {
-            "most_probable": {
-                model: assessment.confusion(images.labels, probabilities.argmax(axis=1), classes)
-                for model, probabilities in images.probabilities.items()
-            },
-            "operating_point": assessment.confusion(
-                images.labels, assessment.decide(combined, made.classes, point), classes
-            ),
-        },
-        "curves": {model: assessment.curves(images, model) for model in images.probabilities},
-        "gallery": gallery.choose(table, images.labels, combined, made.classes).to_dict("records"),
         "notes": subject.notes,
     }
