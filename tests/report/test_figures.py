@@ -4,7 +4,7 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
-from freezeframe.report import figures
+from freezeframe.report import figures, rendering
 from freezeframe.report.figures import Curve
 from freezeframe.report.language import load
 
@@ -26,7 +26,7 @@ def test_an_inline_figure_names_no_address_and_no_font_and_follows_the_dark_mode
     text = drawing().inline()
     assert "http" not in text
     assert "DejaVu" not in text
-    assert figures.INK not in text
+    assert rendering.INK not in text
     assert "var(--ink)" in text
 
 

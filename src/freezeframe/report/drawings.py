@@ -6,8 +6,9 @@ from sklearn.metrics import confusion_matrix, precision_recall_curve, roc_curve
 from freezeframe.evaluation.calibration import reliability_curve
 from freezeframe.report import figures
 from freezeframe.report.contents import Contents
-from freezeframe.report.figures import Curve, Drawing
+from freezeframe.report.figures import Curve
 from freezeframe.report.language import Language
+from freezeframe.report.rendering import Drawing
 from freezeframe.report.sections import estimate
 
 

@@ -14,11 +14,11 @@ import yaml
 from freezeframe import files
 from freezeframe.evaluation import gallery
 from freezeframe.report import drawings as drawing
-from freezeframe.report import sections
+from freezeframe.report import sections, sentences
 from freezeframe.report.contents import Contents
-from freezeframe.report.figures import Drawing
 from freezeframe.report.language import MISSING, Language
 from freezeframe.report.pictures import Picture
+from freezeframe.report.rendering import Drawing
 from freezeframe.report.tables import Cell, Estimate, Quantity, Table, write
 
 SECTIONS = (
@@ -34,7 +34,6 @@ SECTIONS = (
     "cost",
     "reproduce",
 )
-SIDES = ("sensitivity", "specificity")
 MOST_PICTURES = 32
 """In the whole gallery; with their heat maps they are under a megabyte."""
 MOST_CLASSES = 16
@@ -141,16 +140,16 @@ def make(
         lines=lambda cell: _two_lines(cell, language),
         style=source(environment, "style.css")[0].strip(),
         script=source(environment, "script.js")[0].strip(),
-        title=_title(contents, language),
-        answer=_answer(contents, language),
-        remarks=_remarks(contents, language),
-        cards=_cards(contents, language),
+        title=sentences.title(contents, language),
+        answer=sentences.answer(contents, language),
+        remarks=sentences.remarks(contents, language),
+        cards=sentences.cards(contents, language),
         synthetic=_synthetic(contents),
         sections=[key for key in SECTIONS if key != "classes" or tables["classes"]],
-        data_sentence=_data_sentence(contents, language),
+        data_sentence=sentences.data(contents, language),
         warnings=sections.warnings(contents, language),
-        members_sentence=_members_sentence(contents, language),
-        calibration_sentences=_calibration_sentences(contents, language),
+        members_sentence=sentences.members(contents, language),
+        calibration_sentences=sentences.calibration(contents, language),
         drawings=drawings,
         tables=tables,
         sweep=sections.sweep(contents, language),
@@ -192,160 +191,6 @@ def _synthetic(contents: Contents) -> bool:
         for manifest in (contents.manifest, contents.evaluated)
         if manifest is not None
     )
-
-
-def _title(contents: Contents, language: Language) -> str:
-    names = list(contents.classes)
-    if len(names) == 2:
-        names = [names[contents.positive], names[1 - contents.positive]]
-        return language.text("title_two", positive=names[0], negative=names[1])
-    return language.text(
-        "title_several", classes=language.enumerate(names) if len(names) <= 5 else len(names)
-    )
-
-
-def _answer(contents: Contents, language: Language) -> str:
-    metrics = contents.metrics["ensemble"]
-    area = sections.estimate(metrics.get("roc_auc"))
-    values: dict[str, Any] = {
-        "model": language.text("answer_ensemble", count=len(contents.members), name=contents.members[0].name),
-        "data": language.text(
-            "answer_images", count=int(contents.metrics.get("n_images", len(contents.predictions)))
-        ),
-        "patients": language.text("answer_patients", count=int(contents.metrics.get("n_patients", 0))),
-        "area": language.percent(area.value),
-        "interval": language.percent_interval(area.low, area.high),
-    }
-    if len(contents.classes) > 2:
-        share = sections.estimate(metrics.get("accuracy"))
-        values |= {"accuracy": language.percent(share.value), "classes": len(contents.classes)}
-        values["interval"] = language.percent_interval(share.low, share.high)
-        return language.text("answer_several", **values)
-    values |= {
-        "positive": contents.classes[contents.positive],
-        "negative": contents.classes[1 - contents.positive],
-    }
-    return language.text("answer_two", **values)
-
-
-def _remarks(contents: Contents, language: Language) -> list[str]:
-    found = []
-    if contents.threshold is not None:
-        point = {name: sections.estimate(contents.metrics["operating_point"].get(name)) for name in SIDES}
-        values = {
-            "positive": contents.classes[contents.positive],
-            "negative": contents.classes[1 - contents.positive],
-            "sensitivity": language.percent(point["sensitivity"].value),
-            "specificity": language.percent(point["specificity"].value),
-            "threshold": language.number(contents.threshold),
-        }
-        found.append(language.text("remark_operating_point", **values))
-    difference = sections.estimate((contents.metrics.get("difference") or {}).get("roc_auc"))
-    if (
-        len(contents.members) > 1
-        and difference.value is not None
-        and difference.low is not None
-        and difference.high is not None
-    ):
-        kind = "better" if difference.low > 0 else "worse" if difference.high < 0 else "unclear"
-        found.append(
-            language.text(
-                f"remark_{kind}",
-                member=sections.best_member(contents),
-                value=language.signed(difference.value),
-                interval=f"{language.signed(difference.low)} {language.text('to')} {language.signed(difference.high)}",
-            )
-        )
-    return found
-
-
-def _cards(contents: Contents, language: Language) -> list[dict[str, Any]]:
-    metrics = contents.metrics["ensemble"]
-    cards: list[tuple[str, Estimate, bool]] = [("roc_auc", sections.estimate(metrics.get("roc_auc")), False)]
-    if contents.threshold is not None:
-        point = contents.metrics["operating_point"]
-        cards += [(name, sections.estimate(point.get(name)), True) for name in SIDES]
-        cards.append(
-            (
-                "expected_calibration_error",
-                sections.estimate(metrics.get("expected_calibration_error")),
-                False,
-            )
-        )
-    else:
-        cards += [
-            (name, sections.estimate(metrics.get(name)), True) for name in ("accuracy", "balanced_accuracy")
-        ]
-        cards.append(
-            (
-                "expected_calibration_error",
-                sections.estimate(metrics.get("expected_calibration_error")),
-                False,
-            )
-        )
-    several = len(contents.classes) > 2
-    made = []
-    for name, found, as_percent in cards:
-        low, high = found.low, found.high
-        meaning = f"meaning_{name}_several" if several and name == "roc_auc" else f"meaning_{name}"
-        card = {
-            "title": language.text(name),
-            "value": language.percent(found.value) if as_percent else language.number(found.value),
-            "meaning": language.text(
-                meaning,
-                positive=contents.classes[contents.positive],
-                negative=contents.classes[1 - contents.positive] if not several else "",
-            ),
-            "range": "",
-        }
-        if low is not None and high is not None and found.value is not None:
-            interval = language.percent_interval if as_percent else language.interval
-            card["range"] = interval(low, high)
-            card |= {"left": round(100 * low, 2), "width": round(100 * (high - low), 2)}
-            card["at"] = round(min(100 * found.value, 99.2), 2)
-        made.append(card)
-    return made
-
-
-def _data_sentence(contents: Contents, language: Language) -> str:
-    counts = np.bincount(contents.labels, minlength=len(contents.classes))
-    parts = [
-        language.text("count_of_class", count=int(count), label=label)
-        for label, count in zip(contents.classes, counts, strict=True)
-    ]
-    split = contents.metrics.get("split") or ""
-    return language.text(
-        "data_sentence",
-        where=language.known(f"evaluated_{split}", language.text("evaluated_other")),
-        images=language.text("answer_images", count=len(contents.predictions)),
-        patients=language.text("answer_patients", count=int(contents.metrics.get("n_patients", 0))),
-        parts=language.enumerate(parts),
-    )
-
-
-def _members_sentence(contents: Contents, language: Language) -> str:
-    if len(contents.members) == 1:
-        return language.text("members_one", member=contents.members[0].name)
-    return language.text(
-        "members_several", count=len(contents.members), member=sections.best_member(contents)
-    )
-
-
-def _calibration_sentences(contents: Contents, language: Language) -> list[str]:
-    metrics = contents.metrics["ensemble"]
-    found = []
-    for name in ("expected_calibration_error", "brier_score", "log_loss"):
-        score = sections.estimate(metrics.get(name))
-        if score.value is not None:
-            sentence = language.text(
-                "score_sentence", name=language.text(name), value=language.number(score.value)
-            )
-            if score.low is not None:
-                sentence += (
-                    f" ({language.text('interval_95', interval=language.interval(score.low, score.high))})"
-                )
-            found.append(f"{sentence}. {language.text(f'explain_{name}')}")
-    return found
 
 
 def _gallery(
