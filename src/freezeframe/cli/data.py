@@ -39,6 +39,7 @@ def inspect_command(
     --------
         freezeframe data inspect images/ --out inspect/
     """
+    from freezeframe.report import language
     from freezeframe.verbs.inspect import inspect
     from freezeframe.verbs.inspection_page import facts, tables
     from freezeframe.verbs.inspection_words import sentence, words
@@ -64,7 +65,8 @@ def inspect_command(
             table.add_row(f"[dim]{known['more'].format(count=len(rows) - ROWS)}[/]")
         console.print()
         console.print(table)
+    spoken = language.load(lang)
     for note in inspection.manifest.notes:
-        console.print(f"[dim]{known['note']:>8}  {escape(note)}[/]", soft_wrap=True)
+        console.print(f"[dim]{known['note']:>8}  {escape(spoken.note(note)[0])}[/]", soft_wrap=True)
     if out is not None:
         console.print(f"\n{escape(known['saved'].format(folder=out / 'inspection.html'))}", soft_wrap=True)

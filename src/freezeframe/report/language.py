@@ -25,6 +25,8 @@ class Language:
         A sentence by key; one with plural forms is a mapping with ``one`` and ``other``, chosen by `count`.
     notes : tuple of (pattern, sentence)
         Translations of the English sentences that a manifest carries, by regular expression.
+    note_parts : tuple of (pattern, words)
+        Translations of what the groups of these expressions hold, where it is not a name.
 
     Examples
     --------
@@ -35,6 +37,7 @@ class Language:
     code: str
     messages: dict[str, Any]
     notes: tuple[tuple[str, str], ...]
+    note_parts: tuple[tuple[str, str], ...]
 
     def text(self, key: str, **values: Any) -> str:
         """Return a message with its values put in; whole numbers are grouped, `count` chooses the plural form."""
@@ -124,8 +127,21 @@ class Language:
         """
         for pattern, translation in self.notes:
             if match := re.fullmatch(pattern, sentence, flags=re.DOTALL):
-                return match.expand(translation), self.code
+                return self._expand(match, translation), self.code
         return sentence, "en"
+
+    def _expand(self, match: re.Match[str], translation: str) -> str:
+        return re.sub(r"\\(\d)", lambda number: self._part(match[int(number[1])]), translation)
+
+    def _part(self, text: str) -> str:
+        for pattern, translation in self.note_parts:
+            text = re.sub(pattern, translation, text)
+        # Numbers in groups of three that stand alone; not those of a name.
+        return re.sub(
+            r"(?<![\w'.,-])\d{1,3}(?:,\d{3})+(?![\w'.,-])",
+            lambda number: self.integer(int(number[0].replace(",", ""))),
+            text,
+        )
 
     def _marks(self, text: str) -> str:
         text = text.replace("-", "\u2212")
@@ -146,5 +162,8 @@ def load(code: str) -> Language:
         resources.files("freezeframe.report").joinpath("locale", f"{code}.json").read_text(encoding="utf-8")
     )
     content = json.loads(text)
-    notes = tuple((pattern, sentence) for pattern, sentence in content.pop("notes", []))
-    return Language(code, content, notes)
+    notes, parts = (
+        tuple((pattern, words) for pattern, words in content.pop(name, []))
+        for name in ("notes", "note_parts")
+    )
+    return Language(code, content, notes, parts)

@@ -11,6 +11,7 @@ import pandas as pd
 from freezeframe import files
 from freezeframe.data.manifest import SPLITS, Manifest
 from freezeframe.data.sources import read_manifest
+from freezeframe.data.wording import counted
 from freezeframe.ensemble.folder import ENSEMBLE, Answers, Ensemble, join, place, read_ensemble
 from freezeframe.errors import UserError, did_you_mean
 from freezeframe.evaluation import assessment, comparison, other_data
@@ -194,7 +195,9 @@ def _stored(made: Ensemble, split: str) -> _Subject:
         )
         notes.append(f"The {split} images were {use}: these figures are too good; take the test images'.")
     if answers.left_out:
-        notes.append(f"{answers.left_out:,} images left out: not all members have an answer to them.")
+        notes.append(
+            f"{counted(answers.left_out, 'image')} left out: not all members have an answer to them."
+        )
     labelled = answers.images["label"].isin(made.classes).to_numpy()
     if not labelled.any():
         raise UserError(
@@ -203,7 +206,7 @@ def _stored(made: Ensemble, split: str) -> _Subject:
             "Take another --split, or --data.",
         )
     if not labelled.all():
-        notes.append(f"{int((~labelled).sum()):,} images left out: they have no label.")
+        notes.append(f"{counted(int((~labelled).sum()), 'image')} left out: they have no label.")
     answers = Answers(answers.images.loc[labelled].reset_index(drop=True), answers.logits[:, labelled])
     return _Subject(
         answers, _rows(manifest, answers.images["image"].tolist()), split, _few(answers.images, notes)
@@ -238,7 +241,7 @@ def _other(
         unreadable |= {failure.image: failure.reason for failure in failed}
     if unreadable:
         shown = "; ".join(f"{image} ({reason})" for image, reason in list(unreadable.items())[:5])
-        notes.append(f"{len(unreadable):,} images left out, which can't be read: {shown}.")
+        notes.append(f"{counted(len(unreadable), 'image')} left out, which can't be read: {shown}.")
     answers = join(tables, made.members, made.classes)
     if answers.images.empty:
         raise UserError(
@@ -262,7 +265,9 @@ def _few(images: pd.DataFrame, notes: list[str]) -> list[str]:
     for name in sorted(set(people["label"])):
         count = people.loc[people["label"] == name, "person"].nunique()
         if count < FEW_PATIENTS:
-            notes.append(f"Only {count:,} patients of class '{name}': the intervals are wide, and rough.")
+            notes.append(
+                f"Only {counted(count, 'patient')} of class '{name}': the intervals are wide, and rough."
+            )
     return notes
 
 

@@ -18,6 +18,7 @@ from PIL import Image
 from freezeframe import files
 from freezeframe.data.shortcuts import Shortcut
 from freezeframe.imaging.decode import UnreadableImage, decode
+from freezeframe.report import language
 from freezeframe.verbs.inspection_words import number, sentence, words
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ figure.pair img{width:49%;aspect-ratio:1;object-fit:contain;background:#eee}
 </div>
 {% endif %}
 {% if notes %}
-<h2>{{ w.notes }}</h2><ul lang="en">{% for note in notes %}<li>{{ note }}</li>{% endfor %}</ul>
+<h2>{{ w.notes }}</h2><ul>{% for note, code in notes %}<li lang="{{ code }}">{{ note }}</li>{% endfor %}</ul>
 {% endif %}
 </body></html>
 """
@@ -114,7 +115,7 @@ def write_page(inspection: "Inspection", path: Path, lang: str) -> None:
             groups=number(int(inspection.duplicates["group"].nunique()), lang),
             shown=len(pairs),
         ),
-        notes=inspection.manifest.notes,
+        notes=[language.load(lang).note(note) for note in inspection.manifest.notes],
     )
     files.write_text(path, page)
 
@@ -142,7 +143,7 @@ def tables(inspection: "Inspection", lang: str) -> list[tuple[str, list[str], li
     ]
     shortcuts = [
         [
-            one.split,
+            w.get(one.split, ""),
             one.label,
             w[one.feature],
             one.auc,
@@ -151,10 +152,11 @@ def tables(inspection: "Inspection", lang: str) -> list[tuple[str, list[str], li
         ]
         for one in inspection.shortcuts
     ]
+    counts = [[w.get(split, ""), *rest] for split, *rest in inspection.counts.values.tolist()]
     sizes = [[f"{one.width} x {one.height}", one.images] for one in inspection.sizes.itertuples()]
     modes = [[f"{one.mode}, {one.bits}", one.images] for one in inspection.modes.itertuples()]
     every = [
-        (w["counts"], ["split", "class", "images", "patients"], inspection.counts.values.tolist()),
+        (w["counts"], ["split", "class", "images", "patients"], counts),
         (w["sites"], ["site", "class", "images"], inspection.sites.values.tolist()),
         (w["duplicates"], ["kind", "pairs", *flags], kinds),
         (w["shortcuts"], ["split", "class", "feature", "AUC", "interval", "direction"], shortcuts),

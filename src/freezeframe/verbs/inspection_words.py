@@ -31,6 +31,9 @@ WORDS: dict[str, dict[str, str]] = {
         "split_small": "The {split} split has {count} images of '{label}': too few to decide anything by.",
         "patients_unknown": "No patients are known, so that one patient's images may be in several splits.",
         "colour_mixed": "{colour} images are colour and {grey} are grey.",
+        "train": "train",
+        "validation": "validation",
+        "test": "test",
         "warnings": "Warnings",
         "counts": "Images and patients",
         "split": "split",
@@ -109,10 +112,13 @@ WORDS: dict[str, dict[str, str]] = {
         "unreadable": "Imágenes que no se pueden leer y se omitirían: {count}, por ejemplo {example}",
         "one_class": "Hay una sola clase, «{label}».",
         "imbalanced": "«{large}» tiene {ratio} veces más imágenes que «{small}».",
-        "split_missing": "No hay partición {split}; el entrenamiento la haría con pacientes de train.",
-        "split_small": "La partición {split} tiene {count} imágenes de «{label}»: muy pocas para decidir nada.",
+        "split_missing": "No hay partición de {split}; al entrenar se haría con pacientes de la de entrenamiento.",
+        "split_small": "La partición de {split} tiene {count} imágenes de «{label}»: muy pocas para decidir nada.",
         "patients_unknown": "No se conocen los pacientes: las imágenes de uno pueden estar en varias particiones.",
         "colour_mixed": "{colour} imágenes son en color y {grey} en gris.",
+        "train": "entrenamiento",
+        "validation": "validación",
+        "test": "prueba",
         "warnings": "Avisos",
         "counts": "Imágenes y pacientes",
         "split": "partición",
@@ -195,9 +201,9 @@ def sentence(key: str, values: Mapping[str, Any], lang: str) -> str:
     """
     known = words(lang)
     shown = {name: number(value, lang) for name, value in values.items()}
-    for name in ("feature", "direction"):
+    for name in ("feature", "direction", "split"):
         if name in values:
-            shown[name] = known[values[name]]
+            shown[name] = known.get(values[name], "")
     text = known[key].format(**shown)
     return text[:1].upper() + text[1:]
 
