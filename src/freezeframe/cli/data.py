@@ -37,7 +37,9 @@ def inspect_command(
 
     Examples
     --------
-        freezeframe data inspect images/ --out inspect/
+        freezeframe data inspect images/
+
+        freezeframe data inspect table.csv --out inspect/ --lang es
     """
     from freezeframe.report import language
     from freezeframe.verbs.inspect import inspect

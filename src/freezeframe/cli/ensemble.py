@@ -33,7 +33,11 @@ def command(
 ) -> None:
     """Combine runs. Weights and operating point are chosen on validation images only.
 
-    For example: freezeframe ensemble runs/lite0 runs/lite1 runs/lite2 --rule weighted --out runs/all
+    Examples
+    --------
+        freezeframe ensemble runs/lite0 runs/lite1 --out runs/all
+
+        freezeframe ensemble runs/lite* --rule weighted --out runs/all
     """
     from freezeframe.verbs.ensemble import ensemble
 

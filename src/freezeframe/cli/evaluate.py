@@ -58,7 +58,13 @@ def command(
 ) -> None:
     """Compute every metric with its 95 % interval, for the ensemble and each member.
 
-    For example: freezeframe evaluate runs/all --data other-hospital/ --map Viral=pneumonia --out eval/
+    Examples
+    --------
+        freezeframe evaluate runs/all --out eval/
+
+        freezeframe evaluate runs/all --sensitivity 0.95 --out eval/
+
+        freezeframe evaluate runs/all --data other/ --map Viral=pneumonia --out eval2/
     """
     from freezeframe.verbs.evaluate import evaluate
 
