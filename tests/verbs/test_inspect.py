@@ -103,11 +103,14 @@ def test_the_page_holds_the_pairs_and_needs_no_network(inspected):
 def test_the_spanish_page_is_spanish(leaky, tmp_path):
     small = tmp_path / "small"
     shutil.copytree(leaky / "test", small)
+    (small / "notes.txt").write_text("no image")
     inspect(small, tmp_path / "out", lang="es")
     page = (tmp_path / "out" / "inspection.html").read_text()
     assert '<html lang="es">' in page
     assert "Imágenes y pacientes" in page
     assert "Images and patients" not in page
+    assert "Archivos omitidos por no ser imágenes: 1" in page
+    assert 'lang="en"' not in page
 
 
 def test_both_languages_have_the_same_words_and_values():
@@ -143,9 +146,9 @@ def test_a_site_that_tells_the_class_is_serious(tmp_path):
 
 
 def test_the_command_prints_warnings_first_and_exits_with_0(leaky):
-    result = CliRunner().invoke(app, ["inspect", str(leaky)])
+    result = CliRunner().invoke(app, ["inspect", str(leaky / "test")])
     assert result.exit_code == 0, result.output
-    assert result.output.index("serious") < result.output.index("Images and patients")
+    assert result.output.index("caution") < result.output.index("Images and patients")
 
 
 def test_an_unknown_language_is_refused_before_any_work(leaky):

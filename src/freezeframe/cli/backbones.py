@@ -16,20 +16,27 @@ def command() -> None:
 
     from freezeframe.verbs.backbones import backbones
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    # The source takes the room that is left, and goes on in a second line where that is too little.
-    for title in ("name", "params", "mult-adds", "input", "blocks", "on disk"):
-        table.add_column(title, justify="left" if title in ("name", "on disk") else "right", no_wrap=True)
-    table.add_column("weights from", overflow="fold")
+    # Two tables, as one with addresses in it does not fit into 80 columns.
+    style = {"box": SIMPLE_HEAD, "show_edge": False, "pad_edge": False}
+    costs, weights = Table(**style), Table(**style)
+    costs.add_column("name")
+    for title in ("parameters", "multiply-adds", "input", "blocks"):
+        costs.add_column(title, justify="right")
+    for title in ("name", "on disk"):
+        weights.add_column(title, no_wrap=True)
+    weights.add_column("weights from", overflow="fold")
     for backbone, source in backbones():
-        height, width = backbone.input_size
-        table.add_row(
+        costs.add_row(
             backbone.name,
             f"{backbone.parameters / 1e6:.1f} M",
             f"{backbone.multiply_adds / 1e9:.2f} G",
-            str(height) if height == width else f"{height}x{width}",
+            "{} x {}".format(*backbone.input_size),
             str(backbone.blocks),
+        )
+        weights.add_row(
+            backbone.name,
             "yes" if source and source.path else "no",
             f"{source.kind}: {source.name}" if source else "-",
         )
-    Console(highlight=False).print(table)
+    console = Console(highlight=False)
+    console.print(costs, "", weights, sep="\n")

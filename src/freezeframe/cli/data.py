@@ -59,8 +59,8 @@ def inspect_command(
         console.print(f"[green]{known['no_warnings']}[/]")
     for title, header, rows in tables(inspection, lang):
         table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
-        for number, name in enumerate(header):
-            table.add_column(name, overflow="fold" if number == 0 else "ellipsis")
+        for name in header:
+            table.add_column(name, overflow="fold")
         for row in rows[:ROWS]:
             table.add_row(*(escape(cell) for cell in row))
         if len(rows) > ROWS:

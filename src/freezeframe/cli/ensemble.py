@@ -49,8 +49,10 @@ def _print(made: dict[str, Any], folder: Path) -> None:
     console = Console(highlight=False)
     facts = made["validation"]
     images = f"{facts['images']:,} images of {facts['patients']:,} patients"
-    table = Table(title=f"validation: {images}", title_justify="left", box=SIMPLE_HEAD)
-    table.add_column("")
+    table = Table(
+        title=f"validation: {images}", title_justify="left", box=SIMPLE_HEAD, show_edge=False, pad_edge=False
+    )
+    table.add_column("", overflow="fold")
     for column in ("weight", "AUC", "balanced accuracy", "log loss"):
         table.add_column(column, justify="right")
     rows = {**facts["scores"]["members"], f"ensemble ({made['rule']})": facts["scores"]["ensemble"]}

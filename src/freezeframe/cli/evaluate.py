@@ -64,7 +64,7 @@ def command(
 
         freezeframe evaluate runs/all --sensitivity 0.95 --out eval/
 
-        freezeframe evaluate runs/all --data other/ --map Viral=pneumonia --out eval2/
+        freezeframe evaluate runs/all --data other/ --out eval-other/
     """
     from freezeframe.verbs.evaluate import evaluate
 
@@ -94,8 +94,14 @@ def _pair(text: str) -> tuple[str, str]:
 def _print(metrics: dict[str, Any], folder: Path) -> None:
     console = Console(highlight=False)
     images = f"{metrics['n_images']:,} images of {metrics['n_patients']:,} patients"
-    table = Table(title=f"{metrics['split']}: {images}", title_justify="left", box=SIMPLE_HEAD)
-    table.add_column("")
+    table = Table(
+        title=f"{metrics['split']}: {images}",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+    )
+    table.add_column("", overflow="fold")
     for column in COLUMNS.values():
         table.add_column(column, justify="right")
     rows = (

@@ -23,7 +23,7 @@ def command(
     --------
         freezeframe train lite0.yaml --out runs/lite0
 
-        freezeframe train lite0.yaml --out runs/lite1 --set backbone=efficientnet-lite1
+        freezeframe train lite0.yaml --out runs/seed1 --set seed=1
 
         freezeframe train lite0.yaml --out runs/lite0 --set epochs=20
     """
