@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from typing import Any
 
@@ -148,6 +149,19 @@ class Language:
         return text.replace(".", ",") if self.code == "es" else text
 
 
+def check(code: str) -> None:
+    """Refuse a language that is not spoken here.
+
+    Raises
+    ------
+    UserError
+        With those that are.
+    """
+    if code not in LANGUAGES:
+        raise UserError(f"There is no language '{code}'.", "en or es.", "Use --lang en or --lang es.")
+
+
+@cache
 def load(code: str) -> Language:
     """Load a language by its code.
 
@@ -156,8 +170,7 @@ def load(code: str) -> Language:
     UserError
         If the report does not speak it.
     """
-    if code not in LANGUAGES:
-        raise UserError(f"There is no report in '{code}'.", "en or es.", "Use --lang en or --lang es.")
+    check(code)
     text = (
         resources.files("freezeframe.report").joinpath("locale", f"{code}.json").read_text(encoding="utf-8")
     )

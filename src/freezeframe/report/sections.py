@@ -5,25 +5,14 @@ from typing import Any
 import numpy as np
 import yaml
 
+from freezeframe.evaluation.metrics import OVERALL
 from freezeframe.report.contents import Contents, Member
 from freezeframe.report.language import Language
 from freezeframe.report.tables import Cell, Estimate, Quantity, Table
 
 SPLITS = ("train", "validation", "test", "")
-METRICS = (
-    "roc_auc",
-    "average_precision",
-    "accuracy",
-    "balanced_accuracy",
-    "sensitivity",
-    "specificity",
-    "precision",
-    "f1",
-    "f1_macro",
-    "brier_score",
-    "log_loss",
-    "expected_calibration_error",
-)
+AREAS = ("roc_auc", "average_precision")
+METRICS = (*AREAS, *(name for name in OVERALL if name not in AREAS))
 SHARES = np.round(np.arange(0.1, 0.95, 0.1), 1)
 UNEQUAL = 4.0
 """Ratio of the largest to the smallest class from which accuracy alone misleads."""

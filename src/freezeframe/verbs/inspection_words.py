@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from freezeframe.errors import UserError
+from freezeframe.report import language
 
 WORDS: dict[str, dict[str, str]] = {
     "en": {
@@ -186,8 +186,7 @@ def words(lang: str) -> Mapping[str, str]:
     UserError
         If there is none of that name.
     """
-    if lang not in WORDS:
-        raise UserError(f"There is no language '{lang}'.", "en or es.", "Use --lang en or --lang es.")
+    language.check(lang)
     return WORDS[lang]
 
 
@@ -220,5 +219,5 @@ def number(value: Any, lang: str) -> str:
         text = f"{value:.3f}" if abs(value) <= 1 else f"{value:g}"
         return text.replace(".", ",") if lang == "es" else text
     if isinstance(value, int):
-        return f"{value:,}" if lang == "en" else f"{value:,}".replace(",", "\u202f")
+        return language.load(lang).integer(value)
     return str(value)
