@@ -132,7 +132,7 @@ def test_the_file_size_of_real_radiographs_is_named_as_a_shortcut(shared_data, t
 def test_a_site_that_tells_the_class_is_serious(tmp_path):
     random = np.random.default_rng(0)
     rows = []
-    for number in range(32):
+    for number in range(16):
         Image.fromarray(random.integers(0, 255, (32, 32)).astype(np.uint8)).save(tmp_path / f"{number}.png")
         label = "ab"[number % 2]
         rows.append((f"{number}.png", label, f"patient {number}", f"hospital {label}"))
@@ -142,7 +142,7 @@ def test_a_site_that_tells_the_class_is_serious(tmp_path):
     inspection = inspect(tmp_path / "table.csv")
     finding = next(one for one in inspection.findings if one.key == "site_confounded")
     assert finding.values["association"] == pytest.approx(1)
-    assert inspection.sites["images"].tolist() == [16, 16]
+    assert inspection.sites["images"].tolist() == [8, 8]
 
 
 def test_the_command_prints_warnings_first_and_exits_with_0(leaky):
