@@ -174,7 +174,9 @@ def ours(recipe: Recipe, run: Path) -> tuple[dict[str, float], list[float]]:
 
 
 def other_process(peer: str, recipe: Recipe, run: Path, python: str) -> float:
-    """Return the seconds an epoch of a peer that lives in an environment of its own."""
+    """Return the seconds an epoch of a peer that lives in an environment of its own; NaN for what it lacks."""
+    if peer == "keras" and (recipe.unfreeze != "head" or recipe.backbone == "resnet18"):
+        return float("nan")
     script = Path(__file__).with_name(f"peer_{peer}.py")
     manifest = Manifest.read(run / "manifest.parquet").subset("train")
     with tempfile.NamedTemporaryFile("w", suffix=".json") as handle:
@@ -252,7 +254,7 @@ def row(
     plain, plain_loss = plain_loop(recipe, run)
     lit, _ = lightning_loop(recipe, run)
     others = [other_process(peer, recipe, run, python) for peer in peers]
-    fastest = min(plain, lit, *others) * EPOCHS
+    fastest = float(np.nanmin([plain, lit, *others])) * EPOCHS
     cells = [
         backbone, json.dumps(spec), policy, f"{seconds['store']:.1f}", f"{seconds['training']:.1f}",
         f"{seconds['total']:.1f}", *(f"{value * EPOCHS:.0f}" for value in (plain, lit, *others)),

@@ -53,6 +53,10 @@ def test_a_value_out_of_range_names_the_field(path):
         Recipe.read(path, ["split={validation: 0.5, test: 0.5}"])
 
 
+def test_a_word_that_is_short_for_a_mapping_can_be_changed_inside(path):
+    assert Recipe.read(path, ["augment.rotate=15"]).augment == {"policy": "flip", "rotate": 15}
+
+
 def test_set_without_a_sign_is_refused(path):
     with pytest.raises(UserError, match="field=value"):
         Recipe.read(path, ["epochs"])

@@ -14,7 +14,7 @@ ROOMS = (
     "data", "imaging", "stores", "backbones", "training", "ensemble", "evaluation", "study", "bundle", "report", "pacs",
     "verbs", "cli",
 )  # fmt: skip
-FOR_ALL = {"errors", "files", "progress", "seeds", "recipe"}
+FOR_ALL = {"errors", "files", "machine", "progress", "seeds", "recipe"}
 TORCH_FREE_ROOMS = ("data", "imaging", "ensemble", "evaluation", "report")
 TORCH_ALLOWED = {"freezeframe.imaging.augment"}
 HEAVY = ("torch", "torchvision", "timm", "lightning", "captum", "onnx")

@@ -4,17 +4,22 @@ The verbs of the command line are functions here: `inspect`, `train`, `ensemble`
 imported when they are first used, so that ``import freezeframe`` is quick and needs no torch.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from freezeframe.verbs.estimator import FreezeframeClassifier
     from freezeframe.recipe import Recipe
     from freezeframe.verbs.ensemble import ensemble
+    from freezeframe.verbs.estimator import FreezeframeClassifier
     from freezeframe.verbs.evaluate import evaluate
     from freezeframe.verbs.inspect import inspect
     from freezeframe.verbs.report import report
     from freezeframe.verbs.train import train
+
+# Threads of torch's OpenMP wait by spinning, which on a machine with anything else to do slows training down up to ten
+# times (docs/benchmarks.md). It is read when torch is loaded; whoever has set it has the last word.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __version__ = "0.1.0"
 __all__ = ["FreezeframeClassifier", "Recipe", "ensemble", "evaluate", "inspect", "report", "train"]

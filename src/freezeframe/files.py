@@ -78,7 +78,7 @@ def _explain(path: Path, error: OSError) -> OSError | UserError:
         return UserError(
             f"{path} can't be written ({error.strerror}).",
             "a folder that you may write to.",
-            "Choose another folder with --out, or change its permissions.",
+            "Choose another folder (--out; for the store: `store:` in the recipe), or change its permissions.",
         )
     return error
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from freezeframe import files
 from freezeframe.errors import UserError, did_you_mean
@@ -18,6 +18,7 @@ SCHEMA_VERSION = 1
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 PositiveInteger = Annotated[int, Field(ge=1)]
+HomePath = Annotated[Path, AfterValidator(Path.expanduser)]
 NotNegative = Annotated[float, Field(ge=0)]
 
 
@@ -36,16 +37,22 @@ class DataSource(Section):
     path: Path = Field(
         description="folder of images, or a table (CSV or Parquet) with a column of image paths"
     )
-    table: Path | None = Field(default=None, description="table of labels for a folder of images or DICOM files")
+    table: Path | None = Field(
+        default=None, description="table of labels for a folder of images or DICOM files"
+    )
     image_column: str | None = Field(
         default=None, description="column with image paths; found by name where left out"
     )
-    label_column: str | None = Field(default=None, description="column with labels; found by name where left out")
+    label_column: str | None = Field(
+        default=None, description="column with labels; found by name where left out"
+    )
     patient_column: str | None = Field(
         default=None, description="column with patient ids; found by name where left out"
     )
     site_column: str | None = Field(default=None, description="column with the hospital or device")
-    split_column: str | None = Field(default=None, description="column with train, validation or test")
+    split_column: str | None = Field(
+        default=None, description="column with train, validation or test; 'none' ignores given splits"
+    )
     join_on: Literal["SOPInstanceUID", "StudyInstanceUID", "AccessionNumber", "PatientID"] | None = Field(
         default=None,
         description="DICOM attribute that joins the table to the files; found by column name where left out",
@@ -71,7 +78,8 @@ class Split(Section):
     validation: Fraction = Field(default=0.15, description="share of the patients")
     test: Fraction = Field(default=0.15, description="share of the patients")
     minimum_images: Annotated[int, Field(ge=1)] = Field(
-        default=10, description="a given split with fewer images of any class than this is too small and is made anew"
+        default=10,
+        description="a given split with fewer images of any class than this is too small and is made anew",
     )
     seed: int | None = Field(default=None, description="seed of the division; the recipe's where left out")
 
@@ -99,14 +107,21 @@ class Recipe(Section):
     """
 
     data: DataSource = Field(description="the images: a folder, a table, or a mapping (see Data)")
-    split: Split = Field(default=Split(), description="how the data set is divided where it is not (see Split)")
-    check_overlap: bool = Field(default=True, description="stop when patients or identical images are in two splits")
-    max_unreadable: Fraction = Field(default=0.05, description="share of unreadable images that ends the job early")
+    split: Split = Field(
+        default=Split(), description="how the data set is divided where it is not (see Split)"
+    )
+    check_overlap: bool = Field(
+        default=True, description="stop when patients or identical images are in two splits"
+    )
+    max_unreadable: Fraction = Field(
+        default=0.05, description="share of unreadable images that ends the job early"
+    )
 
     backbone: str = Field(description="network: a name of `freezeframe backbones`, or any timm name")
     weights: str = Field(default="pretrained", description="'pretrained', 'none', or a safetensors file")
     transfer: Transfer | None = Field(
-        default=None, description="{first: n}: pretrained weights for the first n layers only; the rest starts anew"
+        default=None,
+        description="{first: n}: pretrained weights for the first n layers only; the rest starts anew",
     )
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.0, description="dropout before the head")
 
@@ -156,7 +171,8 @@ class Recipe(Section):
     focal_gamma: NotNegative = Field(default=2.0, description="exponent of the focal loss")
 
     patience: PositiveInteger | None = Field(
-        default=10, description="epochs without a better validation loss before training stops; null for never"
+        default=10,
+        description="epochs without a better validation loss before training stops; null for never",
     )
     precision: Literal["auto", "32", "16-mixed", "bf16-mixed"] = Field(
         default="auto", description="auto: mixed on a GPU, 32 bits on a CPU"
@@ -171,12 +187,18 @@ class Recipe(Section):
     activation_dtype: Literal["float32", "float16"] = Field(
         default="float32", description="float16 halves the disk, see docs"
     )
-    executor: Literal["auto", "onnxruntime", "torch"] = Field(default="auto", description="what runs the frozen part")
-    store: Path | None = Field(
+    executor: Literal["auto", "onnxruntime", "torch"] = Field(
+        default="auto", description="what runs the frozen part"
+    )
+    store: HomePath | None = Field(
         default=None, description="folder of the store; ~/.cache/freezeframe/store where left out"
     )
-    mirror: Path | None = Field(default=None, description="second folder that checkpoints are copied to")
-    checkpoint_seconds: Positive = Field(default=30.0, description="most seconds of training that a kill can cost")
+    mirror: HomePath | None = Field(
+        default=None, description="second folder; the run's folder is copied into it as it grows"
+    )
+    checkpoint_seconds: Positive = Field(
+        default=30.0, description="most seconds of training that a kill can cost"
+    )
 
     seed: Annotated[int, Field(ge=0)] = Field(default=0, description="seed of everything")
 
@@ -257,15 +279,17 @@ def _change(content: dict[str, Any], change: str) -> None:
     target = content
     for section in sections:
         inner = target.get(section, {})
-        target[section] = (
-            {"path": inner} if section == "data" and isinstance(inner, str) else dict(inner or {})
-        )
+        if not isinstance(inner, dict):
+            # A word is short for a mapping: data for its path, augment for its policy.
+            short = {"data": "path", "augment": "policy"}.get(section)
+            inner = {short: inner} if short and isinstance(inner, str) else {}
+        target[section] = dict(inner)
         target = target[section]
     try:
         target[field] = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise UserError(
-            f"--set {change}: the value can't be read ({error}).", "YAML, such as 5 or {{blocks: 1}}."
+            f"--set {change}: the value can't be read ({error}).", "YAML, such as 5 or {blocks: 1}."
         ) from error
 
 

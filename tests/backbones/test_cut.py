@@ -82,9 +82,16 @@ def test_a_mixed_residual_block_hands_over_the_shortcut_and_the_inner_tensor() -
     assert divided.shapes == ((512, 7, 7), (512, 7, 7))
 
 
-def test_a_frontier_of_more_than_twice_one_tensor_is_not_stored() -> None:
+def test_inside_a_dense_block_all_features_that_are_read_are_stored() -> None:
     network = zoo.build("densenet121", 2, "none", announce=False)
-    assert cut(network, unfreeze.resolve({"layers": 1}, network)).shapes == ((512, 7, 7),)
+    divided = cut(network, unfreeze.resolve({"layers": 1}, network))
+    assert sum(channels for channels, _, _ in divided.shapes) <= 3 * 512
+    assert len(divided.shapes) > 1
+
+
+def test_a_frontier_of_more_than_three_times_one_tensor_is_not_stored() -> None:
+    network = zoo.build("efficientnet-lite0", 2, "none", announce=False)
+    assert cut(network, unfreeze.resolve({"layers": 5}, network)).shapes == ((192, 7, 7),)
 
 
 @pytest.mark.parametrize("spec", [{"layers": 1}, {"blocks": 1}])

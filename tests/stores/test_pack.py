@@ -60,6 +60,21 @@ def test_a_segment_without_its_keys_is_never_read(tmp_path):
     assert make_pack(tmp_path).missing(["x", "y"]) == ["x", "y"]
 
 
+@pytest.mark.parametrize("damage", ["delete", "truncate"])
+def test_a_segment_that_somebody_damaged_counts_as_missing_and_is_made_again(tmp_path, damage):
+    pack = make_pack(tmp_path)
+    pack.append(["x"], record("x")[None])
+    data = next(pack.folder.glob("*.npy"))
+    if damage == "delete":
+        data.unlink()
+    else:
+        data.write_bytes(data.read_bytes()[:-8])
+    again = make_pack(tmp_path)
+    assert again.missing(["x"]) == ["x"]
+    again.append(["x"], record("x")[None])
+    assert make_pack(tmp_path).missing(["x"]) == []
+
+
 def test_what_a_writer_gathered_is_kept_when_the_block_fails(tmp_path):
     pack = make_pack(tmp_path)
     with pytest.raises(RuntimeError), writing(pack) as writer:

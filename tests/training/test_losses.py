@@ -43,3 +43,11 @@ def test_weights_count_a_rare_image_more():
     assert weighted(sure_of_common, torch.tensor([0, 1])) > make_loss(recipe(), LABELS, 2)(
         sure_of_common, torch.tensor([0, 1])
     )
+
+
+def test_the_weighted_loss_of_a_batch_is_the_sum_of_its_parts():
+    torch.manual_seed(0)
+    logits, targets = torch.randn(8, 2), torch.tensor([0, 0, 0, 0, 0, 0, 1, 1])
+    loss = make_loss(recipe(imbalance="weights"), LABELS, 2)
+    parts = (loss(logits[:4], targets[:4]) + loss(logits[4:], targets[4:])) / 2
+    assert torch.allclose(loss(logits, targets), parts)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from freezeframe.backbones.zoo import Network
 
 # Storing all that the suffix reads spares it frozen layers; it may cost at most this many times the one tensor.
-LARGEST_FRONTIER = 2
+LARGEST_FRONTIER = 3
 EXAMPLE_BATCH = 2
 
 
@@ -183,7 +183,7 @@ def cut(network: Network, unfrozen: Unfrozen, input_size: tuple[int, int] | None
     """Divide a network at the last place before which everything is frozen.
 
     What depends on nothing that trains belongs to the prefix, operations without parameters (activation, pooling)
-    included. The cut is all tensors that the rest reads, if together they are at most twice as large as the last
+    included. The cut is all tensors that the rest reads, if together they are at most three times as large as the last
     single tensor through which everything flows; else that tensor, and the suffix computes the few frozen layers
     beside the trained ones again.
 

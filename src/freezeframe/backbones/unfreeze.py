@@ -128,7 +128,14 @@ def schedule(
                 "epoch 0 (or none said) in the first step, then whole numbers that grow.",
                 "Write for example [{blocks: 1}, {epoch: 3, blocks: 2}].",
             )
-        steps.append((epoch, resolve({key: value for key, value in step.items() if key != "epoch"}, network)))
+        resolved = resolve({key: value for key, value in step.items() if key != "epoch"}, network)
+        if steps and not set(steps[-1][1].parameters) <= set(resolved.parameters):
+            raise UserError(
+                f"Step {position + 1} of unfreeze freezes again what trained before it.",
+                "steps that each train at least what the one before trains.",
+                "Write for example [{blocks: 1}, {epoch: 3, blocks: 2}].",
+            )
+        steps.append((epoch, resolved))
     return steps
 
 

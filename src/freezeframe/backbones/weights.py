@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 from freezeframe import files
 from freezeframe.errors import FreezeframeError, UserError
 from freezeframe.progress import progress, say
+from freezeframe.stores import home
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -47,8 +48,7 @@ class Source:
 
 def weights_folder() -> Path:
     """Return the folder for weights: ``$FREEZEFRAME_HOME/weights``, else ``~/.cache/freezeframe/weights``."""
-    home = os.environ.get("FREEZEFRAME_HOME")
-    return (Path(home).expanduser() if home else Path.home() / ".cache" / "freezeframe") / "weights"
+    return home() / "weights"
 
 
 def own_file(backbone: Backbone) -> Path:

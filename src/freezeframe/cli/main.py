@@ -11,6 +11,7 @@ import freezeframe
 from freezeframe.cli import backbones, cut, data, demo, doctor, ensemble, evaluate, recipe, report, train
 from freezeframe.errors import FreezeframeError
 
+INTERRUPTED = 130
 app = typer.Typer(
     name="freezeframe",
     help="Freeze what a pretrained image model knows, compute that part once, train the rest on few images, "
@@ -55,9 +56,10 @@ def run() -> None:
     except FreezeframeError as error:
         errors.print(f"freezeframe: {error}", style="red")
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        errors.print("freezeframe: stopped. The same command goes on where it was.")
-        sys.exit(130)
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:  # what typer makes of Ctrl-C
+            errors.print("freezeframe: stopped. The same command goes on where it was.")
+        raise
     except ModuleNotFoundError as error:
         if os.environ.get("FREEZEFRAME_TRACEBACK") or (error.name or "").startswith("freezeframe"):
             raise

@@ -7,7 +7,6 @@ file says that it is synthetic: in its header, and in small letters burned into 
 
 import csv
 import io
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,7 +22,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from freezeframe import files
+from freezeframe import files, machine
 from freezeframe.data.phantom_anatomy import draw_opacities
 from freezeframe.data.phantom_machine import SCHEMA_VERSION, SITES, Shot, make_uid, render
 from freezeframe.errors import UserError
@@ -70,9 +69,7 @@ def make_hospital(out: Path, patients: int = 400, seed: int = 0) -> Path:
     _claim(out, settings)
     shots = list(plan(patients, seed))
     missing = [shot for shot in shots if not (out / shot.path).exists()]
-    workers = min(
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 8
-    )
+    workers = min(machine.available_cores(), 8)
     with (
         progress("Making synthetic radiographs", len(missing)) as advance,
         ThreadPoolExecutor(workers) as pool,

@@ -41,12 +41,22 @@ class Policy(BaseModel):
         default=0, description="largest angle in degrees, either way"
     )
     shift: Share = Field(default=0, description="largest shift as a share of the side, either way, each axis")
-    zoom: Annotated[float, Field(ge=0, lt=1)] = Field(default=0, description="largest change of scale, either way")
-    brightness: Annotated[float, Field(ge=0, lt=1)] = Field(default=0, description="largest change of the factor")
-    contrast: Annotated[float, Field(ge=0, lt=1)] = Field(default=0, description="largest change of the factor")
-    noise: Share = Field(default=0, description="largest standard deviation of Gaussian noise, image in [0, 1]")
+    zoom: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0, description="largest change of scale, either way"
+    )
+    brightness: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0, description="largest change of the factor"
+    )
+    contrast: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0, description="largest change of the factor"
+    )
+    noise: Share = Field(
+        default=0, description="largest standard deviation of Gaussian noise, image in [0, 1]"
+    )
     erase: Share = Field(default=0, description="probability of erasing a box of 2 to 20 % of the area")
-    mix: Literal["none", "mixup", "cutmix"] = Field(default="none", description="mix with another training image")
+    mix: Literal["none", "mixup", "cutmix"] = Field(
+        default="none", description="mix with another training image"
+    )
     mix_alpha: Annotated[float, Field(gt=0)] = Field(
         default=0.4, description="of the Beta distribution of the mixing share"
     )

@@ -19,6 +19,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from freezeframe import machine
 from freezeframe.errors import FreezeframeError
 from freezeframe.imaging.image import UnreadableImage
 from freezeframe.progress import progress
@@ -77,17 +78,12 @@ def map_images(
         if workers is None and _harmless(references):
             outcomes = _in_this_process(function, references)
         else:
-            count = min(workers or available_cores(), -(-len(references) // CHUNK))
+            count = min(workers or machine.available_cores(), -(-len(references) // CHUNK))
             outcomes = _in_pool(_pickled(function), references, count, timeout)
         with closing(outcomes):
             for outcome in outcomes:
                 yield outcome
                 advance(1)
-
-
-def available_cores() -> int:
-    """Count the cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _pickled(function: Callable[..., Any]) -> bytes:

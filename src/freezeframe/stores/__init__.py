@@ -6,7 +6,7 @@ from pathlib import Path
 
 def home() -> Path:
     """Return the folder of all that is kept between jobs: ``$FREEZEFRAME_HOME`` or ``~/.cache/freezeframe``."""
-    return Path(os.environ.get("FREEZEFRAME_HOME") or Path.home() / ".cache" / "freezeframe")
+    return Path(os.environ.get("FREEZEFRAME_HOME") or "~/.cache/freezeframe").expanduser()
 
 
 def default_store() -> Path:

@@ -8,7 +8,7 @@ place. A partial segment is therefore never read.
 
 import contextlib
 import json
-import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -76,8 +76,13 @@ class Pack:
         for keys_file in sorted(self.folder.glob("segment-*.keys")):
             if keys_file.stem in self._names:
                 continue
-            keys = json.loads(keys_file.read_text())
-            records = np.load(keys_file.with_suffix(".npy"), mmap_mode="r", allow_pickle=False)
+            try:
+                keys = json.loads(keys_file.read_text())
+                records = np.load(keys_file.with_suffix(".npy"), mmap_mode="r", allow_pickle=False)
+            except (OSError, ValueError, EOFError):
+                continue  # deleted or cut short by somebody: its records are missing, and are made again
+            if records.shape != (len(keys), *self.shape) or records.dtype != self.dtype:
+                continue
             for row, key in enumerate(keys):
                 self._places.setdefault(key, (len(self._segments), row))
             self._segments.append(records)
@@ -138,7 +143,7 @@ class Pack:
 
     def sweep(self) -> None:
         """Delete what a killed process left half written. Only while holding `filling`."""
-        for leftover in self.folder.glob(".*.partial"):
+        for leftover in self.folder.glob(".segment-*.partial"):
             leftover.unlink(missing_ok=True)
 
 
@@ -188,5 +193,4 @@ def free_bytes(folder: Path) -> int:
     folder = Path(folder).absolute()
     while not folder.exists():
         folder = folder.parent
-    usage = os.statvfs(folder)
-    return usage.f_bavail * usage.f_frsize
+    return shutil.disk_usage(folder).free

@@ -9,8 +9,8 @@ import numpy as np
 
 from freezeframe.data.manifest import ImageReference, Manifest
 from freezeframe.errors import UserError
-from freezeframe.imaging.preprocess import Preprocessing, prepare_image
 from freezeframe.imaging.image import UnreadableImage
+from freezeframe.imaging.preprocess import Preprocessing, prepare_image
 from freezeframe.imaging.workers import map_images
 from freezeframe.progress import say
 from freezeframe.stores.pack import Pack, Writer
@@ -52,11 +52,6 @@ class Pixels:
         }
         self._lock_pack = self._packs[CHANNELS[0], DTYPES[0]]
 
-    @property
-    def record_bytes(self) -> int:
-        """Size of one grey 8-bit image on disk."""
-        return self._lock_pack.record_bytes
-
     def missing(self, keys: Sequence[str]) -> list[str]:
         """Return the keys that are in none of the packs."""
         for pack in self._packs.values():
@@ -95,7 +90,9 @@ class Pixels:
             If more than the share can't be read, the disk is full or the store can't be written.
         """
         references = dict(zip(manifest.keys(), manifest.references(), strict=True))
-        names = dict(zip(manifest.keys(), manifest.table["image"], strict=True))
+        names: dict[str, list[str]] = {}
+        for key, image in zip(manifest.keys(), manifest.table["image"], strict=True):
+            names.setdefault(key, []).append(image)  # empty files, for one, have equal content
         if not self.missing(list(references)):
             return []
         with self._lock_pack.filling(
@@ -110,8 +107,8 @@ class Pixels:
             try:
                 for key, result in self._decode(missing, references, workers):
                     if isinstance(result, UnreadableImage):
-                        unreadable.append(Unreadable(names[key], result.reason))
-                        _refuse_many(unreadable, len(references), max_unreadable)
+                        unreadable += [Unreadable(name, result.reason) for name in names[key]]
+                        _refuse_many(unreadable, len(manifest), max_unreadable)
                     else:
                         writers[1 if result.ndim == 2 else 3, result.dtype].add(key, result)
             finally:

@@ -70,11 +70,6 @@ class Assembly:
     store: Path
     device: str
 
-    @property
-    def record_size(self) -> int:
-        """Numbers in one flattened activation."""
-        return self.cut.size
-
     def pack(self) -> Pack:
         """Open the activations' pack: everything that determines a record, besides image and view, is in its name."""
         assert self.executor is not None
@@ -86,7 +81,7 @@ class Assembly:
             "std": list(self.preprocessing.std),
             "augment": augment.VERSION,
         }
-        return Pack(self.store, "activations", description, (self.record_size,), self.recipe.activation_dtype)
+        return Pack(self.store, "activations", description, (self.cut.size,), self.recipe.activation_dtype)
 
 
 def choose_device(recipe: Recipe) -> str:
@@ -136,9 +131,7 @@ def assemble(recipe: Recipe, n_classes: int, trained: Path | None = None) -> Ass
     preprocessing = preprocessing_of(recipe, zoo.describe(recipe.backbone))
     if trained is None:
         transfer = None if recipe.transfer is None else recipe.transfer.model_dump()
-        network = zoo.build(
-            recipe.backbone, n_classes, recipe.weights, recipe.dropout, transfer, recipe.seed
-        )
+        network = zoo.build(recipe.backbone, n_classes, recipe.weights, recipe.dropout, transfer, recipe.seed)
     else:
         network = zoo.restore(recipe.backbone, n_classes, trained, recipe.dropout)
     phases = unfreeze.schedule(recipe.unfreeze, network)
@@ -174,7 +167,9 @@ def readable(manifest: Manifest, unreadable: list[Unreadable]) -> Manifest:
     reasons = "; ".join(f"{entry.image}: {entry.reason}" for entry in unreadable[:5])
     note = f"{len(unreadable)} of {len(manifest)} images can't be read and are left out ({reasons})."
     say(note)
-    table = manifest.table.query("image not in @left_out").reset_index(drop=True)
+    table = manifest.table.loc[[name not in left_out for name in manifest.table["image"]]].reset_index(
+        drop=True
+    )
     if table.empty:
         raise UserError(f"None of the images can be read ({reasons}).", "at least some.", "Check the files.")
     return Manifest(table, manifest.root, manifest.classes, (*manifest.notes, note))
@@ -190,10 +185,13 @@ class Choice:
         ``"store"``, ``"live"`` or ``"input"`` (nothing is frozen).
     reason : str
         For the person who waits.
+    store_bytes : int
+        Size of the run's activations in the store.
     """
 
     mode: str
     reason: str
+    store_bytes: int = 0
 
 
 def checked(assembly: Assembly, views: Views, places: list[Place]) -> Assembly:
@@ -219,7 +217,7 @@ def choose(
     evaluation : list of Place
         The validation and test images, once each.
     turns : int
-        Passes over the training images still to come.
+        Passes over the training images.
     """
     executor = assembly.executor
     if executor is None:
@@ -255,10 +253,21 @@ def choose(
         )
     say(reason)
     if wish == "live":
-        return LiveActivations(views, executor.run), Choice("live", reason)
+        return live(assembly, views), Choice("live", reason)
     stored.fill([*training, *evaluation])
     stored.load([*training, *evaluation])
-    return stored, Choice("store", reason)
+    records = len({views.record_key(place) for place in [*training, *evaluation]})
+    return stored, Choice("store", reason, records * pack.record_bytes)
+
+
+def live(assembly: Assembly, views: Views) -> LiveActivations:
+    """Return activations that are computed for each batch, rounded as the store would round them."""
+    executor, dtype = assembly.executor, assembly.recipe.activation_dtype
+    if executor is None:
+        return LiveActivations(views, None)
+    return LiveActivations(
+        views, lambda inputs: executor.run(inputs).astype(dtype, copy=False).astype(np.float32, copy=False)
+    )
 
 
 def plain(value: Any) -> Any:

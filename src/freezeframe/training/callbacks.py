@@ -79,7 +79,7 @@ class Keeper(lightning.Callback):
         row["learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
         row["seconds"] = round(now - self._epoch_started, 3)
         self._epoch_started = now
-        if module.plateau is not None:
+        if module.plateau is not None and row["epoch"] + 1 > module.recipe.warmup_epochs:
             module.plateau.step(row["validation_loss"])
         if row["validation_loss"] < self.best_loss:
             self.best_loss, self.best_epoch = row["validation_loss"], int(row["epoch"])
@@ -127,8 +127,10 @@ class Keeper(lightning.Callback):
             },
         )
         checkpoint.write(self.run / LAST)
-        write_metrics(self.run / METRICS, module.history)
-        self.mirror.copy(LAST, METRICS)
+        if module.history:
+            write_metrics(self.run / METRICS, module.history)
+            self.mirror.copy(METRICS)
+        self.mirror.copy(LAST)
         self._saved = time.monotonic()
 
     def restore(self, checkpoint: Checkpoint, module: SuffixTraining) -> None:

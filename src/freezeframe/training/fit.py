@@ -1,6 +1,7 @@
 """From a recipe to a run: the training itself, resumable at any instant."""
 
 import contextlib
+import gc
 import logging
 import resource
 import sys
@@ -10,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import lightning
-import numpy as np
 import torch
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -18,7 +18,7 @@ from safetensors.torch import save
 
 from freezeframe import files
 from freezeframe.data.manifest import Manifest
-from freezeframe.data.sources import read_manifest
+from freezeframe.data.sources import check_unchanged, read_manifest
 from freezeframe.data.splits import check_overlap, make_splits
 from freezeframe.errors import UserError
 from freezeframe.imaging import augment
@@ -59,20 +59,28 @@ def train(recipe: Recipe, out: Path) -> Path:
     UserError
         If the data, the recipe or the folder won't do; what was done before is kept.
     """
-    out = Path(out)
-    if restore_from_mirror(out, recipe.mirror):
-        say(f"Restored {out} from its mirror {recipe.mirror}.")
+    out = Path(out).absolute()
+    # Members share a recipe, so each run has a folder of its own in the mirror.
+    mirror = None if recipe.mirror is None else recipe.mirror / out.name
     with files.exclusive(out / ".lock", on_wait=lambda: _refuse_second(out)):
+        if restore_from_mirror(out, mirror):
+            say(f"Restored {out} from its mirror {mirror}.")
         if (out / "recipe.yaml").exists():
             check_same(out, recipe)
             status = read_status(out)
-            if status.get("status") == "finished" and status["recipe_epochs"] >= recipe.epochs:
-                say(f"{out} is finished. To go on, ask for more epochs: --set epochs={2 * recipe.epochs}.")
+            finished = status.get("status") == "finished" and status["recipe_epochs"] >= recipe.epochs
+            if finished and (out / BEST).exists():
+                more = 2 * status["recipe_epochs"]
+                say(f"{out} is finished. To go on, ask for more epochs: --set epochs={more}.")
                 return out
         recipe.write(out / "recipe.yaml")
         _quiet()
-        with _deterministic(recipe.deterministic):
-            return _train(recipe, out)
+        try:
+            with _deterministic(recipe.deterministic):
+                return _train(recipe, out, mirror)
+        finally:
+            # Lightning's trainer is a cycle that holds activations and sessions; the next member needs the room.
+            gc.collect()
 
 
 def _refuse_second(out: Path) -> None:
@@ -83,18 +91,20 @@ def _refuse_second(out: Path) -> None:
     )
 
 
-def _train(recipe: Recipe, out: Path) -> Path:
+def _train(recipe: Recipe, out: Path, mirror_folder: Path | None) -> Path:
     begun = time.monotonic()
     manifest = run_manifest(recipe, out)
-    mirror = Mirror(out, recipe.mirror)
+    mirror = Mirror(out, mirror_folder)
     try:
         parts = assembling.assemble(recipe, len(manifest.classes))
+        weights = _check_weights(out, parts)
         say(assembling.describe(parts))
         unreadable = parts.pixels.fill(manifest, recipe.max_unreadable)
         manifest = assembling.readable(manifest, unreadable)
+        _check_splits(manifest)
         files.write_json(out / "environment.json", environment())
         manifest.write(out / "manifest.parquet")
-        write_status(out, status="running", name=out.name, recipe_epochs=recipe.epochs)
+        write_status(out, status="running", name=out.name, recipe_epochs=recipe.epochs, weights=weights)
         mirror.copy("recipe.yaml", "manifest.parquet", "environment.json", "run.json")
 
         fitting = Fitting(recipe, parts, manifest)
@@ -104,13 +114,37 @@ def _train(recipe: Recipe, out: Path) -> Path:
         _finish(out, fitting, keeper, activations)
         done = time.monotonic()
         _report_status(out, fitting, keeper, choice, store_seconds, done - predicting, done - begun)
-        mirror.copy(*sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()))
+        made = sorted(path for path in out.rglob("*") if path.is_file() and path.name != ".lock")
+        mirror.copy(*(str(path.relative_to(out)) for path in made))
     finally:
         mirror.finish()
     say(
         f"{out}: best epoch {keeper.best_epoch + 1}, validation loss {keeper.best_loss:.4f}, {duration(done - begun)}."
     )
     return out
+
+
+def _check_weights(out: Path, parts: Assembly) -> dict[str, str]:
+    """Refuse to go on with other pretrained weights than the run began with."""
+    weights = {"source": parts.network.weights_source, "sha256": parts.network.weights_sha256}
+    before = read_status(out).get("weights", weights)
+    if before["sha256"] != weights["sha256"]:
+        raise UserError(
+            f"{out} was begun with other pretrained weights ({before['source']}; here: {weights['source']}).",
+            "the same file of weights.",
+            "Fetch that file, or choose another --out.",
+        )
+    return weights
+
+
+def _check_splits(manifest: Manifest) -> None:
+    for split in ("train", "validation"):
+        if not len(manifest.subset(split)):
+            raise UserError(
+                f"The {split} split has no readable image.",
+                "some of each class: training learns from one split and chooses its best epoch by the other.",
+                "Give split: {validation: ...} a share above 0, or check the images.",
+            )
 
 
 def run_manifest(recipe: Recipe, out: Path) -> Manifest:
@@ -121,6 +155,7 @@ def run_manifest(recipe: Recipe, out: Path) -> Manifest:
         if not manifest.root.is_dir():
             source = recipe.data.path.absolute()
             manifest = Manifest.read(path, root=source if source.is_dir() else source.parent)
+        check_unchanged(manifest)
         return manifest
     manifest = read_manifest(recipe.data)
     seed = recipe.seed if recipe.split.seed is None else recipe.split.seed
@@ -171,7 +206,9 @@ class Fitting:
     def activations(self) -> tuple[Activations, Choice, float]:
         """Choose and prepare what the suffix trains on; with the seconds it took."""
         start = time.monotonic()
-        used = min(self.n_views, self.recipe.epochs)
+        # Oversampled copies take later views than their epoch's.
+        oversampled = self.recipe.imbalance == "oversample"
+        used = self.n_views if oversampled else min(self.n_views, self.recipe.epochs)
         training = [(index, view) for index in range(len(self.train_set)) for view in range(used)]
         evaluation = [place for split in PREDICTED_SPLITS for place in self.places(split)]
         self.parts = assembling.checked(self.parts, self.views, training)
@@ -211,11 +248,17 @@ class Fitting:
             say(f"Going on at epoch {module.clock.epoch + 1}, batch {module.clock.batch + 1}.")
         batches.next = module.clock
         epochs = recipe.epochs - module.clock.epoch
+        if stopped:
+            say(
+                f"Training stopped early: {recipe.patience} epochs brought no better validation loss; "
+                "more epochs change nothing."
+            )
         if epochs <= 0 or stopped:
             return keeper
         module.begin_epoch()
         validation = EvaluationBatches(
-            activations, [index for index, _ in self.places("validation")],
+            activations,
+            [index for index, _ in self.places("validation")],
             self.evaluation_sets["validation"].labels(),
             EVALUATION_BATCH,
         )
@@ -223,10 +266,12 @@ class Fitting:
         with progress(f"Training {out.name}", images) as advance:
             callbacks = [*restore, Advance(advance), *([stopping] if stopping else []), keeper]
             trainer = self._trainer(out, epochs, callbacks)
-            trainer.fit(module, train_dataloaders=batches, val_dataloaders=validation)
-        # Lightning holds Ctrl-C back to end in order; whoever pressed it wants the job to end.
-        if trainer.interrupted:
-            raise KeyboardInterrupt
+            try:
+                trainer.fit(module, train_dataloaders=batches, val_dataloaders=validation)
+            except SystemExit as stop:
+                if trainer.interrupted:  # Lightning turns Ctrl-C into an exit with 1
+                    raise KeyboardInterrupt from stop
+                raise
         return keeper
 
     def _trainer(self, out: Path, epochs: int, callbacks: list[lightning.Callback]) -> lightning.Trainer:
@@ -238,7 +283,7 @@ class Fitting:
             accelerator="gpu" if self.parts.device == "cuda" else "cpu",
             devices=1,
             precision={"32": "32-true"}.get(precision, precision),  # pyright: ignore[reportArgumentType]
-            deterministic=recipe.deterministic,
+            deterministic="warn" if recipe.deterministic else False,
             logger=TensorBoardLogger(out, name="", version="tensorboard"),
             callbacks=callbacks,
             enable_checkpointing=False,
@@ -290,7 +335,6 @@ def _report_status(
         status="finished",
         recipe_epochs=recipe.epochs,
         backbone=recipe.backbone,
-        weights={"source": parts.network.weights_source, "sha256": parts.network.weights_sha256},
         unfreeze=recipe.unfreeze,
         classes=list(fitting.manifest.classes),
         parameters={
@@ -298,10 +342,10 @@ def _report_status(
             "trainable": sum(count for name, count in sizes.items() if name in trainable),
         },
         seconds={stage: round(value, 2) for stage, value in seconds.items()},
-        # Linux counts in KiB, macOS in bytes
+        # Of the process so far, members before this one included. Linux counts in KiB, macOS in bytes.
         peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         * (1 if sys.platform == "darwin" else 1024),
-        store_bytes=len(parts.pack()) * parts.pack().record_bytes if choice.mode == "store" else 0,
+        store_bytes=choice.store_bytes,
         epochs=len(history),
         best_epoch=keeper.best_epoch,
         best_validation_loss=keeper.best_loss,
@@ -329,4 +373,3 @@ def _quiet() -> None:
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"lightning\..*")
-    np.seterr(all="warn")

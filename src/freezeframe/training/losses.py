@@ -36,7 +36,11 @@ def make_loss(recipe: Recipe, labels: np.ndarray, n_classes: int) -> Loss:
 
     def cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         weights = None if weight is None else weight.to(logits.device)
-        return F.cross_entropy(logits, targets, weight=weights, label_smoothing=recipe.label_smoothing)
+        # Not its own mean, which divides by the weights of a part: parts of a batch must add up to the whole.
+        losses = F.cross_entropy(
+            logits, targets, weight=weights, label_smoothing=recipe.label_smoothing, reduction="none"
+        )
+        return losses.mean()
 
     def focal(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Lin et al. 2017, equation 4, for a softmax: easy images count less."""

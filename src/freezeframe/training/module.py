@@ -1,7 +1,8 @@
 """The trainable suffix as a Lightning module.
 
-Optimisation is manual for one reason: a batch may be computed in parts whose gradients are summed, exactly, and the
-number of parts may grow in the middle of training when memory runs out.
+Optimisation is manual for one reason: a batch may be computed in parts whose gradients are summed, exactly (but for
+the statistics of BatchNorm, which sees the parts), and the number of parts may grow in the middle of training when
+memory runs out.
 """
 
 import lightning
@@ -24,6 +25,15 @@ from freezeframe.training.schedule import parameter_groups, rate_factor
 # The plateau schedule: after so many epochs without a better validation loss, this factor on the learning rate.
 PLATEAU_FACTOR = 0.1
 PLATEAU_PATIENCE = 3
+
+
+def run_suffix(cut: Cut, activations: torch.Tensor) -> torch.Tensor:
+    """Compute logits (N, C) from flattened activations (N, size)."""
+    parts = cut.split(activations)
+    images = [
+        part.contiguous(memory_format=torch.channels_last) if part.ndim == 4 else part for part in parts
+    ]
+    return cut.suffix(*images)
 
 
 class SuffixTraining(lightning.LightningModule):
@@ -56,7 +66,8 @@ class SuffixTraining(lightning.LightningModule):
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.suffix = cut.suffix
+        # Convolutions are up to one and a half times as fast in this layout, on a CPU and on a GPU.
+        self.suffix = cut.suffix.to(memory_format=torch.channels_last)
         self.recipe, self.cut, self.phases, self.loss = recipe, cut, phases, loss
         # Not a sub-module: the frozen part neither trains nor travels to the device with the suffix.
         self.whole: list[torch.nn.Module] = [network.module]
@@ -112,7 +123,7 @@ class SuffixTraining(lightning.LightningModule):
 
     def forward(self, activations: torch.Tensor) -> torch.Tensor:
         """From flattened activations (N, size) to logits (N, C)."""
-        return self.suffix(*self.cut.split(activations))
+        return run_suffix(self.cut, activations)
 
     def training_step(self, batch: Batch, batch_index: int) -> None:
         """Train on one batch; where memory runs out, in twice as many parts."""
@@ -138,7 +149,11 @@ class SuffixTraining(lightning.LightningModule):
                 "with the gradient summed."
             )
         if self.recipe.clip_gradient:
-            self.clip_gradients(optimiser, self.recipe.clip_gradient, gradient_clip_algorithm="norm")
+            # Gradients still carry the loss scale of mixed precision here, so the limit takes it too.
+            scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+            scale = 1.0 if scaler is None else scaler.get_scale()
+            parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+            torch.nn.utils.clip_grad_norm_(parameters, self.recipe.clip_gradient * scale)
         optimiser.step()
         self.loss_sum += loss * len(batch.activations)
         self.image_count += len(batch.activations)
@@ -167,7 +182,9 @@ class SuffixTraining(lightning.LightningModule):
 
     def _set_rates(self, optimiser: torch.optim.Optimizer) -> None:
         progress = self.clock.epoch + self.clock.batch / self.batches_per_epoch
-        if self.recipe.schedule == "plateau" and progress >= self.recipe.warmup_epochs:
+        # The first step behind the warm-up still sets the full rate; from then on validation lowers it.
+        step = 1 / self.batches_per_epoch
+        if self.recipe.schedule == "plateau" and progress >= self.recipe.warmup_epochs + step - 1e-9:
             return
         factor = rate_factor(self.recipe, progress)
         for group in optimiser.param_groups:
@@ -205,9 +222,9 @@ class SuffixTraining(lightning.LightningModule):
 
 
 def _roc_auc(logits: torch.Tensor, labels: torch.Tensor) -> float:
-    """Macro one-vs-rest ROC AUC; NaN where a class is missing."""
+    """Macro one-vs-rest ROC AUC; NaN where a class is missing or a logit is not finite."""
     probabilities = logits.double().softmax(1).numpy()
-    if len(np.unique(labels.numpy())) < probabilities.shape[1]:
+    if not np.isfinite(probabilities).all() or len(np.unique(labels.numpy())) < probabilities.shape[1]:
         return float("nan")
     if probabilities.shape[1] == 2:
         return float(roc_auc_score(labels.numpy(), probabilities[:, 1]))

@@ -14,9 +14,10 @@ from freezeframe.progress import progress
 from freezeframe.recipe import Recipe
 from freezeframe.stores.pixels import Unreadable
 from freezeframe.training import assembly as assembling
-from freezeframe.training.activations import Activations, LiveActivations
+from freezeframe.training.activations import Activations
 from freezeframe.training.assembly import Assembly
 from freezeframe.training.batches import EvaluationBatches
+from freezeframe.training.module import run_suffix
 from freezeframe.training.run import BEST, read_status
 from freezeframe.training.views import Place, Views
 
@@ -31,14 +32,14 @@ def predict_places(parts: Assembly, activations: Activations, places: list[Place
     (N, C) float32 array
         Logits.
     """
-    suffix = parts.cut.suffix.to(parts.device).eval()
+    parts.cut.suffix.to(device=parts.device, memory_format=torch.channels_last).eval()  # pyright: ignore[reportCallIssue]
     batches = EvaluationBatches(
         activations, [index for index, _ in places], np.full(len(places), -1), EVALUATION_BATCH
     )
     logits = []
     with torch.inference_mode(), progress("Predicting", len(places)) as advance:
         for batch in batches:
-            logits.append(suffix(*parts.cut.split(batch.activations.to(parts.device))).float().cpu().numpy())
+            logits.append(run_suffix(parts.cut, batch.activations.to(parts.device)).float().cpu().numpy())
             advance(len(batch.activations))
     return np.concatenate(logits)
 
@@ -91,7 +92,8 @@ def predict_manifest(run: Path, manifest: Manifest) -> tuple[pd.DataFrame, list[
             "a folder that `freezeframe train` finished.",
             "Run it again to finish it.",
         )
-    recipe = Recipe.read(run / "recipe.yaml")
+    # A run that was trained on a GPU is evaluated on a laptop as well.
+    recipe = Recipe.read(run / "recipe.yaml").changed(device="auto")
     classes = tuple(status["classes"])
     parts = assembling.assemble(recipe, len(classes), trained=run / BEST)
     unreadable = parts.pixels.fill(manifest, recipe.max_unreadable)
@@ -99,6 +101,5 @@ def predict_manifest(run: Path, manifest: Manifest) -> tuple[pd.DataFrame, list[
     views = Views(parts.pixels, parts.preprocessing, kept.keys())
     places = [(row, 0) for row in range(len(kept))]
     parts = assembling.checked(parts, views, places)
-    activations = LiveActivations(views, None if parts.executor is None else parts.executor.run)
-    logits = predict_places(parts, activations, places)
+    logits = predict_places(parts, assembling.live(parts, views), places)
     return prediction_table(kept, classes, logits), unreadable

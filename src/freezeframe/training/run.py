@@ -1,6 +1,5 @@
 """The run folder: all that one training made. Whoever has the folder can redo the run."""
 
-import os
 import platform
 from importlib import metadata
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 import psutil
 
-from freezeframe import files
+from freezeframe import files, machine
 from freezeframe.errors import UserError
 from freezeframe.recipe import Recipe
 
@@ -16,7 +15,7 @@ SCHEMA_VERSION = 1
 BEST = "checkpoints/best.safetensors"
 # What may differ between the first start and a resume, since it changes no number.
 HARMLESS = {
-    "epochs", "store", "mirror", "checkpoint_seconds", "activations", "accumulate", "max_unreadable"
+    "epochs", "store", "mirror", "checkpoint_seconds", "activations", "max_unreadable"
 }  # fmt: skip
 PACKAGES = (
     "freezeframe",
@@ -51,6 +50,9 @@ def check_same(run: Path, recipe: Recipe) -> None:
     """
     before = Recipe.read(run / "recipe.yaml").to_dict()
     now = recipe.to_dict()
+    if Path(now["data"]["path"]).exists() and not Path(before["data"]["path"]).exists():
+        # Another machine, where the images lie elsewhere; that they are the same is checked by their content.
+        before["data"]["path"] = now["data"]["path"]
     changed = [name for name in now if name not in HARMLESS and now[name] != before[name]]
     if changed:
         differences = "; ".join(f"{name}: {before[name]!r} there, {now[name]!r} now" for name in changed)
@@ -76,7 +78,7 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "system": platform.platform(),
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": machine.available_cores(),
         "memory_bytes": psutil.virtual_memory().total,
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "packages": versions,

@@ -32,6 +32,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from freezeframe import machine
 from freezeframe.progress import size
 
 EXTRAS = ("train", "node")
@@ -93,7 +94,7 @@ def doctor() -> tuple[Finding, ...]:
 
 
 def _machine() -> Iterator[Finding]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = machine.available_cores()
     yield Finding(
         "machine", "System", "good", f"{platform.system()} {platform.machine()}, {platform.release()}"
     )

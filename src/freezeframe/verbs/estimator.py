@@ -40,7 +40,8 @@ class FreezeframeClassifier(ClassifierMixin, BaseEstimator):
     fields : dict, optional
         Any other fields of the recipe.
     folder : str or Path, optional
-        Where the run is kept; a temporary folder that goes with the estimator where left out.
+        Where runs are kept, one for each set of images; a temporary folder that goes with the estimator where left
+        out.
 
     Attributes
     ----------
@@ -123,7 +124,10 @@ class FreezeframeClassifier(ClassifierMixin, BaseEstimator):
         )
         # Kept as an attribute: it is deleted with the estimator.
         self._temporary = None if self.folder else tempfile.TemporaryDirectory(prefix="freezeframe-")
+        # A run for each set of images: the folds of a cross-validation must never find one another's.
+        content = {name: manifest.table[name].tolist() for name in ("image", "sha256", "label", "patient")}
         run = Path(self.folder or self._temporary.name)  # pyright: ignore[reportOptionalMemberAccess]
+        run = run / files.sha256_json(content)[:16]
         if not (run / "manifest.parquet").exists():
             make_splits(manifest, recipe.split, recipe.seed).write(run / "manifest.parquet")
         self.run_ = train(recipe, run)

@@ -236,6 +236,31 @@ def _with_patients(rows: Rows, headers: dict[str, Header], source: DataSource) -
     return Rows(table, tuple(notes))
 
 
+def check_unchanged(manifest: Manifest) -> None:
+    """Hold the files of a stored manifest against their hashes: a resumed job must see what it began with.
+
+    Raises
+    ------
+    UserError
+        With the names of files that changed or are gone.
+    """
+    names = list(dict.fromkeys(manifest.file_names()))
+    expected = dict(zip(manifest.file_names(), manifest.table["sha256"], strict=True))
+    contents = hash_files([manifest.root / name for name in names])
+    changed = [
+        name
+        for name, content in zip(names, contents, strict=True)
+        if isinstance(content, OSError) or content.sha256 != expected[name]
+    ]
+    if changed:
+        raise UserError(
+            f"{counted(len(changed), 'image')} in {manifest.root} changed or went away since the run began: "
+            f"{listed(changed)}.",
+            "the images that it began with.",
+            "Put them back, or begin another run with another --out.",
+        )
+
+
 def _finish(rows: Rows, headers: dict[str, Header], root: Path, source: DataSource) -> Manifest:
     notes = list(rows.notes)
     contents = list(hash_files([root / name for name in rows.table["file"]]))
