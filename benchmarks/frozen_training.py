@@ -23,7 +23,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from freezeframe.backbones import unfreeze, zoo
+from freezeframe.backbones import catalogue, cut, unfreeze, zoo
 from freezeframe.data.manifest import Manifest
 from freezeframe.imaging import augment
 from freezeframe.imaging.decode import decode
@@ -217,7 +217,9 @@ def main() -> None:
         "plain x10",
         "Lightning x10",
     ]
-    titles += [f"{peer} x10" for peer in peers] + ["fastest peer / ours", "loss of epoch 2: ours, plain"]
+    titles += [f"{peer} x10" for peer in peers]
+    titles += ["fastest peer / ours", "suffix, GFLOP/s", "loss of epoch 2: ours, plain"]
+    print(f"A product of 2048 x 2048 matrices in float32 reaches {matrix_rate():.0f} GFLOP/s here.\n")
     print("| " + " | ".join(titles) + " |\n|" + " --- |" * len(titles))
     with tempfile.TemporaryDirectory() as folder:
         data = subset(arguments.data, Path(folder) / "data", arguments.images)
@@ -225,6 +227,26 @@ def main() -> None:
             for spec in CASES[backbone]:
                 for policy in arguments.augmentations.split(","):
                     row(Path(folder), data, backbone, spec, policy, peers, arguments.peer_python)
+
+
+def matrix_rate() -> float:
+    """Return what the machine does at best, in GFLOP/s."""
+    one, other = torch.randn(2048, 2048), torch.randn(2048, 2048)
+    seconds = []
+    for _ in range(10):
+        start = time.perf_counter()
+        one @ other
+        seconds.append(time.perf_counter() - start)
+    return 2 * 2048**3 / min(seconds) / 1e9
+
+
+def suffix_rate(recipe: Recipe, run: Path, seconds: float) -> float:
+    """Return GFLOP/s of the suffix: a training step costs some three forward passes of two operations each."""
+    manifest = Manifest.read(run / "manifest.parquet")
+    network = zoo.build(recipe.backbone, len(manifest.classes), "none", announce=False)
+    divided = cut.cut(network, unfreeze.resolve(recipe.unfreeze, network))
+    images = len(manifest.subset("train")) * recipe.epochs
+    return 6 * divided.suffix_multiply_adds * images / seconds / 1e9
 
 
 def subset(source: Path, target: Path, count: int) -> Path:
@@ -241,7 +263,7 @@ def row(
     folder: Path, data: Path, backbone: str, spec: object, policy: str, peers: list[str], python: str
 ) -> None:
     """Measure one case and print its row."""
-    weights = "pretrained" if zoo.describe(backbone).package else "none"
+    weights = "pretrained" if catalogue.describe(backbone).package else "none"
     recipe = Recipe.parse(
         {
             "data": str(data), "backbone": backbone, "unfreeze": spec, "augment": policy, "weights": weights,
@@ -258,7 +280,8 @@ def row(
     cells = [
         backbone, json.dumps(spec), policy, f"{seconds['store']:.1f}", f"{seconds['training']:.1f}",
         f"{seconds['total']:.1f}", *(f"{value * EPOCHS:.0f}" for value in (plain, lit, *others)),
-        f"**{fastest / seconds['total']:.1f}**", f"{losses[PEER_EPOCHS - 1]:.5f}, {plain_loss:.5f}",
+        f"**{fastest / seconds['total']:.1f}**", f"{suffix_rate(recipe, run, seconds['training']):.0f}",
+        f"{losses[PEER_EPOCHS - 1]:.5f}, {plain_loss:.5f}",
     ]  # fmt: skip
     print("| " + " | ".join(cells) + " |", flush=True)
     shutil.rmtree(run)

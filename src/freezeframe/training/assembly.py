@@ -11,6 +11,7 @@ import torch
 from freezeframe.backbones import cut as cutting
 from freezeframe.backbones import executor as executors
 from freezeframe.backbones import unfreeze, zoo
+from freezeframe.backbones.catalogue import Backbone, describe
 from freezeframe.data.manifest import Manifest
 from freezeframe.errors import UserError
 from freezeframe.imaging import augment
@@ -109,7 +110,7 @@ def views_of(recipe: Recipe, policy: augment.Policy) -> int:
     return views
 
 
-def preprocessing_of(recipe: Recipe, backbone: zoo.Backbone) -> Preprocessing:
+def preprocessing_of(recipe: Recipe, backbone: Backbone) -> Preprocessing:
     """Return the preparation of images that a recipe asks for, with the normalisation of the backbone's weights."""
     return Preprocessing.from_steps(recipe.preprocess, backbone.input_size, backbone.mean, backbone.std)
 
@@ -128,7 +129,7 @@ def assemble(recipe: Recipe, n_classes: int, trained: Path | None = None) -> Ass
     """
     device = choose_device(recipe)
     store = recipe.store or default_store()
-    preprocessing = preprocessing_of(recipe, zoo.describe(recipe.backbone))
+    preprocessing = preprocessing_of(recipe, describe(recipe.backbone))
     if trained is None:
         transfer = None if recipe.transfer is None else recipe.transfer.model_dump()
         network = zoo.build(recipe.backbone, n_classes, recipe.weights, recipe.dropout, transfer, recipe.seed)
@@ -145,7 +146,7 @@ def assemble(recipe: Recipe, n_classes: int, trained: Path | None = None) -> Ass
     )
 
 
-def describe(parts: Assembly) -> str:
+def describe_cut(parts: Assembly) -> str:
     """Say in one line what is frozen, what trains and where the cut lies."""
     trainable = set(parts.phases[-1][1].parameters)
     sizes = {name: parameter.numel() for name, parameter in parts.network.module.named_parameters()}

@@ -98,7 +98,7 @@ def _train(recipe: Recipe, out: Path, mirror_folder: Path | None) -> Path:
     try:
         parts = assembling.assemble(recipe, len(manifest.classes))
         weights = _check_weights(out, parts)
-        say(assembling.describe(parts))
+        say(assembling.describe_cut(parts))
         unreadable = parts.pixels.fill(manifest, recipe.max_unreadable)
         manifest = assembling.readable(manifest, unreadable)
         _check_splits(manifest)

@@ -1,7 +1,7 @@
 """List the networks and where their weights come from."""
 
+from freezeframe.backbones.catalogue import ZOO, Backbone
 from freezeframe.backbones.weights import Source, locate
-from freezeframe.backbones.zoo import ZOO, Backbone
 
 
 def backbones() -> list[tuple[Backbone, Source | None]]:

@@ -247,10 +247,10 @@ class _Hub:
 
 
 def _weights(hub_answers: bool) -> Iterator[Finding]:
-    from freezeframe.backbones import weights, zoo
+    from freezeframe.backbones import catalogue, weights
 
     present, absent = [], []
-    for backbone in zoo.ZOO.values():
+    for backbone in catalogue.ZOO.values():
         source = weights.locate(backbone)
         (present if source and source.path else absent).append(backbone.name)
     folder = weights.weights_folder()

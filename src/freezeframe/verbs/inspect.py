@@ -5,7 +5,7 @@
 # pyright: reportCallIssue=false
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -23,99 +23,14 @@ from freezeframe.imaging.fingerprint import Fingerprint, fingerprint
 from freezeframe.imaging.workers import map_images
 from freezeframe.progress import say
 from freezeframe.recipe import DataSource
+from freezeframe.verbs.inspection import FLAGS, Finding, Inspection, known
 from freezeframe.verbs.inspection_page import write_page
 from freezeframe.verbs.inspection_words import words
 
-SCHEMA_VERSION = 1
 # An interval that lies wholly above this is a warning: 0.7 is where a feature alone begins to carry a diagnosis.
 SHORTCUT_AUC = 0.7
 CONFOUNDED, IMBALANCED, FEW = 0.3, 3.0, 10
 MEASURED = [field.name for field in fields(Fingerprint) if field.name not in ("thumbnail", "pixel_hash")]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing to know, by a key of `freezeframe.verbs.inspection_words.WORDS` and its values.
-
-    Attributes
-    ----------
-    level : str
-        ``serious`` (results would be wrong), ``caution`` (look at it) or ``note``.
-    key : str
-        Which sentence.
-    values : dict
-        What is put into it.
-    """
-
-    level: str
-    key: str
-    values: dict[str, Any]
-
-
-@dataclass(frozen=True, eq=False)
-class Inspection:
-    """What was found in a data set.
-
-    Attributes
-    ----------
-    manifest : Manifest
-        Its images.
-    findings : tuple of Finding
-        The most serious first.
-    counts : DataFrame
-        Columns ``split``, ``label``, ``images``, ``patients`` (0 where none is known).
-    sites : DataFrame
-        Columns ``site``, ``label``, ``images``; empty where no site is known.
-    sizes, modes : DataFrame
-        Columns ``width``, ``height``, ``images`` and ``mode``, ``bits``, ``channels``, ``images``;
-        the most frequent first.
-    unreadable : DataFrame
-        Columns ``image``, ``reason``.
-    images : DataFrame
-        One row a readable image: image, label, patient, site, split, what was measured, ``duplicate_group``.
-    duplicates : DataFrame
-        One row a pair: ``first``, ``second``, ``kind``, ``similarity``, ``group``, split, patient and
-        label of both, and ``across_splits``, ``across_patients`` (both known), ``conflicting_labels``.
-    shortcuts : tuple of Shortcut
-        See `freezeframe.data.shortcuts.find_shortcuts`.
-    """
-
-    manifest: Manifest
-    findings: tuple[Finding, ...]
-    counts: pd.DataFrame
-    sites: pd.DataFrame
-    sizes: pd.DataFrame
-    modes: pd.DataFrame
-    unreadable: pd.DataFrame
-    images: pd.DataFrame
-    duplicates: pd.DataFrame
-    shortcuts: tuple[Shortcut, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return all but the tables of images and pairs, as plain data."""
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "root": str(self.manifest.root),
-            "classes": list(self.manifest.classes),
-            "n_images": len(self.manifest),
-            "n_patients": _known(self.manifest.table["patient"]),
-            "findings": [asdict(finding) for finding in self.findings],
-            "notes": list(self.manifest.notes),
-            **{
-                name: getattr(self, name).to_dict("records")
-                for name in ("counts", "sites", "sizes", "modes", "unreadable")
-            },
-            "duplicates": {
-                "pairs": len(self.duplicates),
-                "groups": int(self.duplicates["group"].nunique()),
-                "kinds": {kind: int((self.duplicates["kind"] == kind).sum()) for kind in leakage.KINDS},
-                **{name: int(self.duplicates[name].sum()) for name in _FLAGS},
-            },
-            "shortcuts": [asdict(shortcut) for shortcut in self.shortcuts],
-        }
-
-
-_FLAGS = ("across_splits", "across_patients", "conflicting_labels")
 
 
 def inspect(
@@ -222,7 +137,7 @@ def _describe(pairs: list[leakage.Duplicate], images: pd.DataFrame) -> pd.DataFr
         known = (first[column] != "") & (second[column] != "")
         name = {"split": "across_splits", "patient": "across_patients", "label": "conflicting_labels"}[column]
         table[name] = known & (first[column] != second[column])
-    return table.sort_values(list(_FLAGS), ascending=False, kind="stable").reset_index(drop=True)
+    return table.sort_values(list(FLAGS), ascending=False, kind="stable").reset_index(drop=True)
 
 
 def _findings(
@@ -242,7 +157,7 @@ def _findings(
         add("serious", "patients_overlap", count=len(patients), names=_some(one.name for one in patients))
     exact = duplicates["kind"].isin(["file", "pixels"])
     for flag, key in zip(
-        _FLAGS, ("duplicates_splits", "duplicates_patients", "duplicates_labels"), strict=True
+        FLAGS, ("duplicates_splits", "duplicates_patients", "duplicates_labels"), strict=True
     ):
         rows = duplicates[flag]
         if rows.any():
@@ -269,7 +184,7 @@ def _findings(
     if inside:
         near = int((~duplicates["across_splits"] & ~exact).sum())
         add("caution", "duplicates_inside", count=inside, near=near)
-    if not _known(manifest.table["patient"]):
+    if not known(manifest.table["patient"]):
         add("caution", "patients_unknown")
     if images["channels"].nunique() > 1:
         colour = int((images["channels"] == 3).sum())
@@ -317,7 +232,7 @@ def _add_sizes_of_classes(add: Any, manifest: Manifest) -> None:
 
 def _count_classes(manifest: Manifest) -> pd.DataFrame:
     grouped = manifest.table.groupby(["split", "label"], sort=False)
-    counts = grouped.agg(images=("image", "size"), patients=("patient", _known)).reset_index()
+    counts = grouped.agg(images=("image", "size"), patients=("patient", known)).reset_index()
     counts["order"] = [(*SPLITS, "").index(split) for split in counts["split"]]
     return counts.sort_values(["order", "label"]).drop(columns="order").reset_index(drop=True)
 
@@ -327,10 +242,6 @@ def _count(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
     return counts.sort_values(["images", *columns], ascending=[False, *([True] * len(columns))]).reset_index(
         drop=True
     )
-
-
-def _known(column: pd.Series) -> int:
-    return int(column[column != ""].nunique())
 
 
 def _some(names: Iterable[str]) -> str:

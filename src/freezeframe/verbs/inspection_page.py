@@ -7,7 +7,6 @@
 import base64
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import jinja2
 import numpy as np
@@ -19,10 +18,8 @@ from freezeframe import files
 from freezeframe.data.shortcuts import Shortcut
 from freezeframe.imaging.decode import UnreadableImage, decode
 from freezeframe.report import language
+from freezeframe.verbs.inspection import Inspection
 from freezeframe.verbs.inspection_words import number, sentence, words
-
-if TYPE_CHECKING:
-    from freezeframe.verbs.inspect import Inspection
 
 PAIRS, HISTOGRAMS, ROWS, SIDE = 36, 6, 30, 150
 # Of Okabe and Ito, distinct to colour-blind readers.
