@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from freezeframe.verbs.report import report
     from freezeframe.verbs.train import train
 
-# Threads of torch's OpenMP wait for each other by spinning, which slows training down as soon as the machine has anything
-# else to do (docs/benchmarks.md). Read when torch is loaded; whoever has set it has the last word.
+# Threads of torch's OpenMP wait for each other by spinning, which slows training down as soon as the machine has
+# anything else to do (docs/benchmarks.md). Read when torch is loaded; whoever has set it has the last word.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __version__ = "0.1.0"

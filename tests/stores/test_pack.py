@@ -129,7 +129,7 @@ def test_a_killed_filler_leaves_only_whole_records(tmp_path):
 def _hold(folder: Path, held: object, release: object) -> None:
     with make_pack(folder).filling():
         held.set()  # type: ignore[attr-defined]
-        release.wait(20)  # type: ignore[attr-defined]
+        release.wait(90)  # type: ignore[attr-defined]
 
 
 def test_a_second_filler_is_told_and_waits(tmp_path):
@@ -137,7 +137,7 @@ def test_a_second_filler_is_told_and_waits(tmp_path):
     held, release = context.Event(), context.Event()
     process = context.Process(target=_hold, args=(tmp_path, held, release))
     process.start()
-    assert held.wait(20)
+    assert held.wait(90)
     waited = []
 
     def on_wait() -> None:
@@ -197,3 +197,24 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path):
     (tmp_path / "activations").write_text("a file where a folder should be")
     with pytest.raises(UserError, match="can't be written"):
         make_pack(tmp_path)
+
+
+def test_reading_a_large_pack_leaves_memory_flat(tmp_path):
+    code = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from freezeframe.stores.pack import Pack, Writer
+pack = Pack(Path(sys.argv[1]), "activations", {}, (256, 1024), np.float32)
+writer = Writer(pack)
+for number in range(400):
+    writer.add(str(number), np.full((256, 1024), number, np.float32))
+writer.flush()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for number in range(400):
+    assert (pack.read([str(number)]) == number).all()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    grown = subprocess.check_output([sys.executable, "-c", code, str(tmp_path)], text=True)
+    # 400 MB were read, and 64 MB of pages may stay; in kilobytes.
+    assert int(grown) < 100_000

@@ -8,6 +8,7 @@ place. A partial segment is therefore never read.
 
 import contextlib
 import json
+import mmap
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,6 +19,8 @@ import numpy as np
 from freezeframe import files
 
 FORMAT = 1
+# Of the maps' pages, what one pack may hold in this process's memory.
+RESIDENT_BYTES = 64 * 2**20
 
 
 class Pack:
@@ -56,6 +59,7 @@ class Pack:
         if not (self.folder / "pack.json").exists():
             files.write_json(self.folder / "pack.json", whole)
         self._segments: list[np.ndarray] = []
+        self._bytes_read = 0
         self._names: set[str] = set()
         self._places: dict[str, tuple[int, int]] = {}
         self.refresh()
@@ -132,7 +136,17 @@ class Pack:
         for segment in np.unique(places[:, 0]):
             wanted = np.flatnonzero(places[:, 0] == segment)
             records[wanted] = self._segments[segment][places[wanted, 1]]
+        self._bytes_read += len(keys) * self.record_bytes
+        if self._bytes_read > RESIDENT_BYTES:
+            self._let_go()
         return records
+
+    def _let_go(self) -> None:
+        """Hand pages that were read back to the system (its cache keeps them), so that memory stays flat."""
+        for records in self._segments:
+            if isinstance(records.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+                records.base.madvise(mmap.MADV_DONTNEED)
+        self._bytes_read = 0
 
     def filling(self, on_wait: Callable[[], None] | None = None) -> contextlib.AbstractContextManager[None]:
         """Hold the right to fill, so that two processes never compute the same records.
