@@ -47,7 +47,7 @@ def main() -> None:
     arguments = parser.parse_args()
     sources = sorted(arguments.data.glob("train/*/*"))
     print(
-        "| images | fill, images/s | read back, images/s | MB after manifest | after filling | after reading | a worker |"
+        "| images | filled/s | read back/s | MB after manifest | after filling | after reading | a worker |"
     )
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for count in map(int, arguments.counts.split(",")):
