@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import nn
+    from torch.utils.hooks import RemovableHandle
 
 
 @dataclass(frozen=True)
@@ -68,20 +69,12 @@ def inference_mode_of(module: nn.Module) -> Iterator[None]:
 
 def execution_order(module: nn.Module, input_size: tuple[int, int]) -> list[str]:
     """Return the names of the modules in the order in which they first run, by one pass of a blank image."""
-    import torch
-
     order: dict[str, None] = {}
     hooks = [
         part.register_forward_pre_hook(lambda _part, _inputs, name=name: order.setdefault(name))
         for name, part in module.named_modules()
     ]
-    device = next(module.parameters()).device
-    try:
-        with torch.no_grad(), inference_mode_of(module):
-            module(torch.zeros(1, 3, *input_size, device=device))
-    finally:
-        for hook in hooks:
-            hook.remove()
+    _pass_blank_image(module, input_size, hooks)
     return list(order)
 
 
@@ -99,6 +92,14 @@ def output_shapes(module: nn.Module, input_size: tuple[int, int]) -> dict[str, t
         part.register_forward_hook(lambda _part, _inputs, output, name=name: note(name, output))
         for name, part in module.named_modules()
     ]
+    _pass_blank_image(module, input_size, hooks)
+    return shapes
+
+
+def _pass_blank_image(module: nn.Module, input_size: tuple[int, int], hooks: list[RemovableHandle]) -> None:
+    """Run a module once in inference mode, and take its hooks off again."""
+    import torch
+
     device = next(module.parameters()).device
     try:
         with torch.no_grad(), inference_mode_of(module):
@@ -106,7 +107,6 @@ def output_shapes(module: nn.Module, input_size: tuple[int, int]) -> dict[str, t
     finally:
         for hook in hooks:
             hook.remove()
-    return shapes
 
 
 def weighted_layers(module: nn.Module, head: str, order: Sequence[str]) -> tuple[Layer, ...]:
