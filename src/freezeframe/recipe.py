@@ -62,6 +62,15 @@ class DataSource(Section):
         description="regular expression on the image's path whose first group is the patient; 'kermany' for the "
         "built-in one, 'none' for no patients; found by itself where left out",
     )
+    label_pattern: str | None = Field(
+        default=None,
+        description="regular expression on the image's path whose first group is the label, instead of the folder's "
+        "name or a table's column: '(NORMAL|bacteria|virus)'",
+    )
+    synthetic: tuple[Path, ...] = Field(
+        default=(),
+        description="class folders of synthetic images, which are added to the training images only and are marked",
+    )
     classes: tuple[str, ...] | None = Field(
         default=None, description="order of the classes; alphabetical where left out"
     )
@@ -82,11 +91,27 @@ class Split(Section):
         description="a given split with fewer images of any class than this is too small and is made anew",
     )
     seed: int | None = Field(default=None, description="seed of the division; the recipe's where left out")
+    folds: Annotated[int, Field(ge=2)] | None = Field(
+        default=None,
+        description="cross-validation: all patients are dealt to so many folds, one of which is the test split; "
+        "given splits and `test` are not used",
+    )
+    fold: Annotated[int, Field(ge=0)] = Field(default=0, description="which fold is the test split, from 0")
+    train_share: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=1.0, description="share of the training patients that is used; the rest is left out"
+    )
+    draw: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="which draw of that share; in one draw a smaller share is part of a larger one"
+    )
 
     @model_validator(mode="after")
     def _leave_some_for_training(self) -> "Split":
-        if self.validation + self.test >= 1:
+        if self.folds is None and self.validation + self.test >= 1:
             raise ValueError("validation and test together leave no patients for training")
+        if self.folds is not None and self.fold >= self.folds:
+            raise ValueError(f"fold {self.fold} is not one of {self.folds} folds, which are counted from 0")
+        if self.folds is not None and self.validation >= 1:
+            raise ValueError("validation leaves no patients for training")
         return self
 
 
@@ -124,6 +149,9 @@ class Recipe(Section):
         description="{first: n}: pretrained weights for the first n layers only; the rest starts anew",
     )
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.0, description="dropout before the head")
+    hidden: PositiveInteger | None = Field(
+        default=None, description="neurons of a hidden layer in the head; one linear layer where left out"
+    )
 
     preprocess: list[dict[str, Any] | str] | None = Field(
         default=None,
@@ -135,6 +163,11 @@ class Recipe(Section):
     views: PositiveInteger | None = Field(
         default=None,
         description="versions of each image, view 0 is the image itself; 4 with augmentation where left out",
+    )
+
+    augment_seed: Annotated[int, Field(ge=0)] | None = Field(
+        default=None,
+        description="seed of the views; the recipe's where left out. Runs with equal ones share their views",
     )
 
     unfreeze: str | dict[str, Any] | list[dict[str, Any]] = Field(
@@ -164,8 +197,10 @@ class Recipe(Section):
     warmup_epochs: NotNegative = Field(default=0.0, description="epochs of linear warm-up")
     clip_gradient: Positive | None = Field(default=None, description="largest norm of the gradient")
 
-    imbalance: Literal["none", "weights", "oversample", "focal"] = Field(
-        default="none", description="remedy for unequal classes"
+    imbalance: Literal["none", "weights", "oversample", "mixup", "focal"] = Field(
+        default="none",
+        description="remedy for unequal classes; oversample: more views of the smaller ones; mixup: oversample, and "
+        "mix each added image at the cut with another of its class",
     )
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.0, description="label smoothing")
     focal_gamma: NotNegative = Field(default=2.0, description="exponent of the focal loss")
@@ -178,6 +213,10 @@ class Recipe(Section):
         default="auto", description="auto: mixed on a GPU, 32 bits on a CPU"
     )
     deterministic: bool = Field(default=True, description="bit-identical results on one machine")
+    threads: PositiveInteger | None = Field(
+        default=None,
+        description="processor threads of the training; all cores where left out. Another number rounds otherwise",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="where to train")
 
     activations: Literal["auto", "store", "live"] = Field(
@@ -192,6 +231,11 @@ class Recipe(Section):
     )
     store: HomePath | None = Field(
         default=None, description="folder of the store; ~/.cache/freezeframe/store where left out"
+    )
+    keep_weights: Literal["whole", "trained"] = Field(
+        default="whole",
+        description="what best.safetensors holds: the whole network, or what trained (small; needs the same "
+        "pretrained weights to be used)",
     )
     mirror: HomePath | None = Field(
         default=None, description="second folder; the run's folder is copied into it as it grows"

@@ -1,0 +1,1 @@
+"""Many trainings that answer one question: grids, searches, learning curves; what they share is computed once."""
