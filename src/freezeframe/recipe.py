@@ -219,6 +219,14 @@ class Recipe(Section):
     )
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="where to train")
 
+    devices: PositiveInteger = Field(
+        default=1, description="GPUs (or CPU processes) a machine; the batch is divided among them"
+    )
+    num_nodes: PositiveInteger = Field(default=1, description="machines that train together")
+    strategy: str = Field(
+        default="auto", description="Lightning's strategy where there are several devices: ddp, fsdp, ..."
+    )
+
     activations: Literal["auto", "store", "live"] = Field(
         default="auto",
         description="frozen part computed once and stored, or anew for each batch; auto: the cheaper one",
