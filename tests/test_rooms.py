@@ -15,8 +15,11 @@ ROOMS = (
     "verbs", "cli",
 )  # fmt: skip
 FOR_ALL = {"errors", "files", "machine", "progress", "seeds", "recipe"}
-TORCH_FREE_ROOMS = ("data", "imaging", "ensemble", "evaluation", "report")
-TORCH_ALLOWED = {"freezeframe.imaging.augment"}
+TORCH_FREE_ROOMS = ("data", "imaging", "ensemble", "evaluation", "study", "report")
+TORCH_ALLOWED = {
+    "freezeframe.imaging.augment",
+    *(f"freezeframe.study.{name}" for name in ("worker", "sharing", "probe", "baseline")),
+}
 HEAVY = ("torch", "torchvision", "timm", "lightning", "captum", "onnx")
 
 

@@ -2,24 +2,19 @@
 
 import base64
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 import pandas as pd
 import yaml
 
-from freezeframe import files
 from freezeframe.evaluation import gallery
 from freezeframe.report import drawings as drawing
 from freezeframe.report import sections, sentences
 from freezeframe.report.contents import Contents
 from freezeframe.report.language import MISSING, Language
+from freezeframe.report.page import Report, render
 from freezeframe.report.pictures import Picture
-from freezeframe.report.rendering import Drawing
-from freezeframe.report.tables import Cell, Estimate, Quantity, Table, write
 
 SECTIONS = (
     "data",
@@ -38,27 +33,6 @@ MOST_PICTURES = 32
 """In the whole gallery; with their heat maps they are under a megabyte."""
 MOST_CLASSES = 16
 """Classes with a row in the gallery; of more, those with the most wrong images."""
-
-
-@dataclass(frozen=True)
-class Report:
-    """A finished report: the page, and the figures and tables to write beside it."""
-
-    page: str
-    drawings: tuple[Drawing, ...]
-    tables: tuple[Table, ...]
-    language: Language
-
-    def write(self, path: Path) -> None:
-        """Write the page, and figures (SVG, PNG) and tables (CSV, LaTeX) into ``<stem>_files/`` beside it."""
-        beside = path.parent / f"{path.stem}_files"
-        for one in self.drawings:
-            files.write_text(beside / "figures" / f"{one.name}.svg", one.svg())
-            files.write_bytes(beside / "figures" / f"{one.name}.png", one.png())
-        for table in self.tables:
-            files.write_text(beside / "tables" / f"{table.name}.csv", table.csv())
-            files.write_text(beside / "tables" / f"{table.name}.tex", table.latex(self.language))
-        files.write_text(path, self.page)
 
 
 def featured(contents: Contents) -> pd.DataFrame:
@@ -125,21 +99,9 @@ def make(
         "identities": sections.identities_table(contents, language),
         "versions": sections.versions_table(contents, language),
     }
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("freezeframe.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.policies["json.dumps_kwargs"] = {"sort_keys": True, "separators": (",", ":")}
-    source = environment.loader.get_source  # type: ignore[union-attr]
-    page = environment.get_template("report.html.j2").render(
-        language=language.code,
-        t=language.text,
-        lines=lambda cell: _two_lines(cell, language),
-        style=source(environment, "style.css")[0].strip(),
-        script=source(environment, "script.js")[0].strip(),
+    page = render(
+        "report.html.j2",
+        language,
         title=sentences.title(contents, language),
         answer=sentences.answer(contents, language),
         remarks=sentences.remarks(contents, language),
@@ -171,17 +133,7 @@ def make(
         for part in (group if isinstance(group, list) else [group])
         if part
     ]
-    return Report(page + "\n", tuple(flat), tuple(table for table in tables.values() if table), language)
-
-
-def _two_lines(cell: Cell, language: Language) -> tuple[str, str]:
-    if isinstance(cell, Estimate) and cell.low is not None and cell.high is not None:
-        number = language.signed if cell.signed else language.number
-        bounds = language.text("interval", low=number(cell.low), high=number(cell.high))
-        return write(Estimate(cell.value, signed=cell.signed), language), bounds
-    if isinstance(cell, Quantity):
-        return cell.text, cell.detail
-    return write(cell, language), ""
+    return Report(page, tuple(flat), tuple(table for table in tables.values() if table), language)
 
 
 def _synthetic(contents: Contents) -> bool:
