@@ -241,6 +241,14 @@ def read_state(path: Path, pickled: bool = False) -> dict[str, Tensor]:
         ) from error
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """Return what a safetensors file says of itself; empty where it says nothing."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as handle:
+        return handle.metadata() or {}
+
+
 def load(module: nn.Module, state: dict[str, Tensor], head: str, name: str, origin: object) -> None:
     """Copy weights into a network, all but its head.
 

@@ -15,7 +15,11 @@ from freezeframe.backbones.catalogue import Backbone, describe
 from freezeframe.backbones.layers import Block, Layer, blocks, execution_order, weighted_layers, within
 from freezeframe.errors import UserError
 from freezeframe.progress import say
+from freezeframe.recipe import Recipe
 from freezeframe.seeds import derive_seed
+
+PRETRAINED = "pretrained_sha256"
+"""Metadata of a file that holds only what trained: the pretrained weights that the rest comes from."""
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -32,7 +36,8 @@ class Network:
     backbone : Backbone
         What it was built from.
     head : str
-        Name of the head's module, which is ``Sequential(dropout, linear)``.
+        Name of the head's module, which is ``Sequential(dropout, linear)``, or with a hidden layer
+        ``Sequential(dropout, hidden, activation, linear)``.
     weights_source : str
         Where its weights came from, ``"none"`` for random ones.
     weights_sha256 : str
@@ -69,6 +74,7 @@ def build(
     transfer: Mapping[str, int] | None = None,
     seed: int = 0,
     announce: bool = True,
+    hidden: int | None = None,
 ) -> Network:
     """Build a network with a new head, and give it its weights.
 
@@ -92,6 +98,8 @@ def build(
         Of the random weights.
     announce : bool
         Say it where the weights are random. False where nobody means to train.
+    hidden : int, optional
+        Neurons of a hidden layer in the head; one linear layer where left out.
 
     Returns
     -------
@@ -105,7 +113,7 @@ def build(
     """
     backbone = describe(name)
     module = _create(backbone, n_classes, seed)
-    head = _replace_head(module, backbone, n_classes, dropout, seed)
+    head = _replace_head(module, backbone, n_classes, dropout, hidden, seed)
     source, sha256 = "none", ""
     initial = {key: value.clone() for key, value in module.state_dict().items()} if transfer else {}
     if weights != "none":
@@ -118,38 +126,81 @@ def build(
     return network
 
 
-def restore(name: str, n_classes: int, path: Path, dropout: float = 0.0) -> Network:
+def restore(recipe: Recipe, n_classes: int, path: Path) -> Network:
     """Build a network with the weights, head included, that a training wrote.
 
     Parameters
     ----------
-    name : str
-        See `describe`.
+    recipe : Recipe
+        As it was trained with.
     n_classes : int
         Outputs of the head.
     path : Path
         ``checkpoints/best.safetensors`` of a run.
-    dropout : float
-        As it was trained with.
 
     Raises
     ------
     UserError
-        If the file is missing or holds the weights of another network.
+        If the file is missing or holds the weights of another network, or it holds only what trained and the
+        pretrained weights that belong to it are not to be had.
     """
-    backbone = describe(name)
-    module = _create(backbone, n_classes, seed=0)
-    head = _replace_head(module, backbone, n_classes, dropout, seed=0)
+    backbone = describe(recipe.backbone)
     state = weight_sources.read_state(path)
+    pretrained = weight_sources.read_metadata(path).get(PRETRAINED)
+    if pretrained is None:
+        module = _create(backbone, n_classes, seed=0)
+        head = _replace_head(module, backbone, n_classes, recipe.dropout, recipe.hidden, seed=0)
+    else:
+        base = of_recipe(recipe, n_classes)
+        if base.weights_sha256 != pretrained:
+            raise UserError(
+                f"{path} holds what trained on top of other pretrained weights than those here "
+                f"({base.weights_source}).",
+                f"the weights with SHA-256 {pretrained[:12]}...",
+                "Fetch that file of weights, or train again with keep_weights: whole.",
+            )
+        module, head = base.module, base.head
     own = module.state_dict()
-    if set(state) != set(own) or any(state[key].shape != own[key].shape for key in own):
+    fits = set(state) <= set(own) if pretrained is not None else set(state) == set(own)
+    if not fits or any(state[key].shape != own[key].shape for key in state):
         raise UserError(
-            f"{path} holds the weights of another network than {name} with {n_classes} classes.",
+            f"{path} holds the weights of another network than {backbone.name} with {n_classes} classes.",
             "the file that the run itself wrote.",
             "Restore it from the mirror, or train again.",
         )
-    module.load_state_dict(state)
+    module.load_state_dict(state, strict=pretrained is None)
     return Network(module, backbone, head, f"file {path}", files.sha256_file(path))
+
+
+def of_recipe(recipe: Recipe, n_classes: int) -> Network:
+    """Build the network that a recipe asks for, as `build` does."""
+    transfer = None if recipe.transfer is None else recipe.transfer.model_dump()
+    return build(
+        recipe.backbone,
+        n_classes,
+        recipe.weights,
+        recipe.dropout,
+        transfer,
+        recipe.seed,
+        hidden=recipe.hidden,
+    )
+
+
+def new_head(features: int, n_classes: int, dropout: float, hidden: int | None, seed: int) -> nn.Sequential:
+    """Make a head with weights that depend on the seed alone."""
+    import torch
+    from torch import nn
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, "head"))
+        if hidden is None:
+            layers = OrderedDict[str, nn.Module](linear=nn.Linear(features, n_classes))
+        else:
+            layers = OrderedDict[str, nn.Module](
+                hidden=nn.Linear(features, hidden), activation=nn.ReLU(), linear=nn.Linear(hidden, n_classes)
+            )
+    # Dropout is a module of its own, so that whoever divides the network sees it.
+    return nn.Sequential(OrderedDict[str, nn.Module](dropout=nn.Dropout(dropout), **layers))
 
 
 def _create(backbone: Backbone, n_classes: int, seed: int) -> nn.Module:
@@ -166,8 +217,9 @@ def _create(backbone: Backbone, n_classes: int, seed: int) -> nn.Module:
         return timm.create_model(backbone.model, pretrained=False, num_classes=n_classes)
 
 
-def _replace_head(module: nn.Module, backbone: Backbone, n_classes: int, dropout: float, seed: int) -> str:
-    import torch
+def _replace_head(
+    module: nn.Module, backbone: Backbone, n_classes: int, dropout: float, hidden: int | None, seed: int
+) -> str:
     from torch import nn
 
     head = (
@@ -182,11 +234,7 @@ def _replace_head(module: nn.Module, backbone: Backbone, n_classes: int, dropout
             "a classification network with one.",
             "Choose another backbone; `freezeframe backbones` lists the tested ones.",
         )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(seed, "head"))
-        linear = nn.Linear(old.in_features, n_classes)
-    # Dropout is a module of its own, so that whoever divides the network sees it.
-    module.set_submodule(head, nn.Sequential(OrderedDict(dropout=nn.Dropout(dropout), linear=linear)))
+    module.set_submodule(head, new_head(old.in_features, n_classes, dropout, hidden, seed))
     return head
 
 

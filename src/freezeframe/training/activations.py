@@ -73,6 +73,11 @@ class StoredActivations:
         self._rows: dict[str, int] = {}
         self._memory: np.ndarray | None = None
 
+    @property
+    def record_bytes(self) -> int:
+        """Size of one view's activations on disk."""
+        return self._pack.record_bytes
+
     def missing(self, places: Sequence[Place]) -> list[Place]:
         """Return one place for each record that is not in the store."""
         by_key = {self.views.record_key(place): place for place in reversed(places)}
@@ -104,13 +109,19 @@ class StoredActivations:
                     advance(len(chunk))
         return len(missing)
 
-    def load(self, places: Sequence[Place]) -> None:
-        """Take the records of some views into memory, if they fit."""
+    def load(self, places: Sequence[Place], memory_share: float = MEMORY_SHARE) -> int:
+        """Take the records of some views into memory, if they fit into a share of what is free.
+
+        Returns
+        -------
+        int
+            Number of records.
+        """
         keys = list(dict.fromkeys(self.views.record_key(place) for place in places))
-        if len(keys) * self._pack.record_bytes > MEMORY_SHARE * psutil.virtual_memory().available:
-            return
-        self._memory = self._pack.read(keys)
-        self._rows = {key: row for row, key in enumerate(keys)}
+        if len(keys) * self._pack.record_bytes <= memory_share * psutil.virtual_memory().available:
+            self._memory = self._pack.read(keys)
+            self._rows = {key: row for row, key in enumerate(keys)}
+        return len(keys)
 
     def batch(self, places: Sequence[Place]) -> np.ndarray:
         """Return the flattened activations of some views, (N, size) float32."""

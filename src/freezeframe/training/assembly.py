@@ -23,6 +23,7 @@ from freezeframe.stores.pack import Pack
 from freezeframe.stores.pixels import Pixels, Unreadable
 from freezeframe.training.activations import (
     CHUNK,
+    MEMORY_SHARE,
     Activations,
     LiveActivations,
     StoredActivations,
@@ -130,17 +131,15 @@ def assemble(recipe: Recipe, n_classes: int, trained: Path | None = None) -> Ass
     device = choose_device(recipe)
     store = recipe.store or default_store()
     preprocessing = preprocessing_of(recipe, describe(recipe.backbone))
-    if trained is None:
-        transfer = None if recipe.transfer is None else recipe.transfer.model_dump()
-        network = zoo.build(recipe.backbone, n_classes, recipe.weights, recipe.dropout, transfer, recipe.seed)
-    else:
-        network = zoo.restore(recipe.backbone, n_classes, trained, recipe.dropout)
+    network = zoo.of_recipe(recipe, n_classes) if trained is None else zoo.restore(recipe, n_classes, trained)
     phases = unfreeze.schedule(recipe.unfreeze, network)
     unfreeze.apply(network.module, phases[-1][1])
     cut = cutting.cut(network, phases[-1][1], (preprocessing.height, preprocessing.width))
     executor = None
     if cut.prefix is not None:
-        executor = executors.make(cut, device, recipe.executor, batch=CHUNK, cache=store / "onnx")
+        executor = executors.make(
+            cut, device, recipe.executor, batch=CHUNK, threads=recipe.threads, cache=store / "onnx"
+        )
     return Assembly(
         recipe, network, phases, cut, executor, preprocessing, Pixels(store, preprocessing), store, device
     )
@@ -203,8 +202,13 @@ def checked(assembly: Assembly, views: Views, places: list[Place]) -> Assembly:
 
 
 def choose(
-    assembly: Assembly, views: Views, training: list[Place], evaluation: list[Place], turns: int
-) -> tuple[Activations, Choice]:
+    assembly: Assembly,
+    views: Views,
+    training: list[Place],
+    evaluation: list[Place],
+    turns: int,
+    memory_share: float = MEMORY_SHARE,
+) -> tuple[Assembly, Activations, Choice]:
     """Choose between the store and live activations by an estimate of what each costs; print it; fill the store.
 
     Parameters
@@ -219,32 +223,46 @@ def choose(
         The validation and test images, once each.
     turns : int
         Passes over the training images.
+    memory_share : float
+        Of the free memory, what stored activations may take.
+
+    Returns
+    -------
+    (Assembly, Activations, Choice)
+        The parts with the executor that was found exact enough, what to train on, and why.
     """
-    executor = assembly.executor
-    if executor is None:
+    if assembly.executor is None:
         reason = "Nothing is frozen before the first trainable layer: the whole network trains on the images."
         say(reason)
-        return LiveActivations(views, None), Choice("input", reason)
+        return assembly, LiveActivations(views, None), Choice("input", reason)
+    places = [*training, *evaluation]
+    wish = assembly.recipe.activations
+    stored = _stored(assembly, views)
+    missing = stored.missing(places)
+    if wish != "live" and not missing:
+        reason = f"The store holds the activations of all {len(training):,} views."
+        return assembly, stored, _ready(stored, places, reason, memory_share)
+
+    assembly = checked(assembly, views, training)
+    stored = _stored(assembly, views)
+    missing = stored.missing(places)
+    assert assembly.executor is not None
     sample = views.batch((training or evaluation)[:CHUNK])
     start = time.monotonic()
-    executor.run(sample)
+    assembly.executor.run(sample)
     seconds_each = (time.monotonic() - start) / len(sample)
-
-    pack = assembly.pack()
-    stored = StoredActivations(views, executor.run, pack)
-    missing = len(stored.missing([*training, *evaluation]))
     images = len({index for index, _ in training})
     live_passes = turns * images + (turns + 1) * len(evaluation)
-    needed = missing * pack.record_bytes
+    needed = len(missing) * stored.record_bytes
     reason = (
         f"{len(training) // max(1, images)} views x {images:,} images and {len(evaluation):,} for evaluation: "
-        f"{missing:,} different pictures through the frozen part once, {duration(missing * seconds_each)}, "
+        f"{len(missing):,} different pictures through the frozen part once, "
+        f"{duration(len(missing) * seconds_each)}, "
         f"{size(needed)} on disk; live: {duration(live_passes * seconds_each)}."
     )
-    room = fits_on_disk(assembly.store, needed)
-    wish = assembly.recipe.activations
     if wish == "auto":
-        wish = "store" if room and missing < 0.9 * live_passes else "live"
+        room = fits_on_disk(assembly.store, needed)
+        wish = "store" if room and len(missing) < 0.9 * live_passes else "live"
         reason += (
             " Stored."
             if wish == "store"
@@ -254,11 +272,20 @@ def choose(
         )
     say(reason)
     if wish == "live":
-        return live(assembly, views), Choice("live", reason)
-    stored.fill([*training, *evaluation])
-    stored.load([*training, *evaluation])
-    records = len({views.record_key(place) for place in [*training, *evaluation]})
-    return stored, Choice("store", reason, records * pack.record_bytes)
+        return assembly, live(assembly, views), Choice("live", reason)
+    stored.fill(places)
+    return assembly, stored, _ready(stored, places, reason, memory_share)
+
+
+def _stored(assembly: Assembly, views: Views) -> StoredActivations:
+    assert assembly.executor is not None
+    return StoredActivations(views, assembly.executor.run, assembly.pack())
+
+
+def _ready(stored: StoredActivations, places: list[Place], reason: str, memory_share: float) -> Choice:
+    """Take a filled store into memory where it fits; say what it holds."""
+    records = stored.load(places, memory_share)
+    return Choice("store", reason, records * stored.record_bytes)
 
 
 def live(assembly: Assembly, views: Views) -> LiveActivations:

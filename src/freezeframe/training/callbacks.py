@@ -18,6 +18,8 @@ from freezeframe.training.batches import Batch, Clock
 from freezeframe.training.checkpoints import Checkpoint, Mirror, optimiser_tensors, restore_optimiser
 from freezeframe.training.module import SuffixTraining
 
+Watch = Callable[[int, dict[str, float]], None]
+
 LAST = "checkpoints/last.safetensors"
 METRICS = "metrics.csv"
 
@@ -204,6 +206,24 @@ class Advance(lightning.Callback):
     ) -> None:
         """Count the batch."""
         self.advance(len(batch.activations))
+
+
+class Tell(lightning.Callback):
+    """Tells somebody about each epoch.
+
+    Parameters
+    ----------
+    watch : callable
+        Takes the epoch, from 0, and its row of `metrics.csv`.
+    """
+
+    def __init__(self, watch: Watch) -> None:
+        self.watch = watch
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        """Pass on the row that `Keeper` has just finished."""
+        row = pl_module.history[-1]
+        self.watch(row["epoch"], row)
 
 
 def write_metrics(path: Path, history: list[dict[str, float]]) -> None:

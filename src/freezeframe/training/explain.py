@@ -37,7 +37,7 @@ def heat_maps(run: Path, images: Sequence[np.ndarray], class_indices: Sequence[i
     status = files.read_json(run / "run.json")
     recipe = Recipe.read(run / "recipe.yaml")
     preprocessing = Preprocessing.from_dict(status["preprocessing"])
-    network = zoo.restore(recipe.backbone, len(status["classes"]), run / BEST, recipe.dropout).module.eval()
+    network = zoo.restore(recipe, len(status["classes"]), run / BEST).module.eval()
     batch = torch.from_numpy(preprocessing.normalise(np.stack(images)))
     return gradients(network, batch, torch.as_tensor(class_indices)).numpy()
 

@@ -17,9 +17,9 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from safetensors.torch import save
 
 from freezeframe import files
+from freezeframe.backbones import zoo
 from freezeframe.data.manifest import Manifest
-from freezeframe.data.sources import check_unchanged, read_manifest
-from freezeframe.data.splits import check_overlap, make_splits
+from freezeframe.data.sources import check_unchanged
 from freezeframe.errors import UserError
 from freezeframe.imaging import augment
 from freezeframe.progress import duration, progress, say
@@ -28,18 +28,30 @@ from freezeframe.training import assembly as assembling
 from freezeframe.training.activations import Activations
 from freezeframe.training.assembly import Assembly, Choice
 from freezeframe.training.batches import EvaluationBatches, TrainingBatches
-from freezeframe.training.callbacks import LAST, METRICS, Advance, Keeper, RestoreOptimiser, write_metrics
+from freezeframe.training.callbacks import (
+    LAST,
+    METRICS,
+    Advance,
+    Keeper,
+    RestoreOptimiser,
+    Tell,
+    Watch,
+    write_metrics,
+)
 from freezeframe.training.checkpoints import Checkpoint, Mirror, restore_from_mirror
 from freezeframe.training.losses import make_loss
 from freezeframe.training.module import SuffixTraining
 from freezeframe.training.predict import EVALUATION_BATCH, predict_places, write_predictions
 from freezeframe.training.run import BEST, check_same, environment, read_status, write_status
-from freezeframe.training.views import Place, Views
+from freezeframe.training.shared import Shared
+from freezeframe.training.views import Place
 
 PREDICTED_SPLITS = ("validation", "test")
+# Remedies for unequal classes that repeat the images of smaller ones, each time in another view.
+COPYING = ("oversample", "mixup")
 
 
-def train(recipe: Recipe, out: Path) -> Path:
+def train(recipe: Recipe, out: Path, shared: Shared | None = None, watch: Watch | None = None) -> Path:
     """Train one network; the same call again resumes, or extends a finished run if there are more epochs.
 
     Parameters
@@ -48,6 +60,11 @@ def train(recipe: Recipe, out: Path) -> Path:
         All of the training.
     out : Path
         The run's folder.
+    shared : Shared, optional
+        What earlier trainings in this process have left; a training on its own has none.
+    watch : callable, optional
+        Called after each epoch with its number, from 0, and its row of `metrics.csv`. What it raises ends the
+        training, and comes out of this function.
 
     Returns
     -------
@@ -76,8 +93,8 @@ def train(recipe: Recipe, out: Path) -> Path:
         recipe.write(out / "recipe.yaml")
         _quiet()
         try:
-            with _deterministic(recipe.deterministic):
-                return _train(recipe, out, mirror)
+            with _deterministic(recipe.deterministic), _threads(recipe.threads):
+                return _train(recipe, out, mirror, shared or Shared(), watch)
         finally:
             # Lightning's trainer is a cycle that holds activations and sessions; the next member needs the room.
             gc.collect()
@@ -91,14 +108,15 @@ def _refuse_second(out: Path) -> None:
     )
 
 
-def _train(recipe: Recipe, out: Path, mirror_folder: Path | None) -> Path:
+def _train(
+    recipe: Recipe, out: Path, mirror_folder: Path | None, shared: Shared, watch: Watch | None
+) -> Path:
     begun = time.monotonic()
-    manifest = run_manifest(recipe, out)
+    manifest = run_manifest(recipe, out, shared)
     mirror = Mirror(out, mirror_folder)
     try:
-        parts = assembling.assemble(recipe, len(manifest.classes))
+        parts = shared.assemble(recipe, len(manifest.classes))
         weights = _check_weights(out, parts)
-        say(assembling.describe_cut(parts))
         unreadable = parts.pixels.fill(manifest, recipe.max_unreadable)
         manifest = assembling.readable(manifest, unreadable)
         _check_splits(manifest)
@@ -107,9 +125,9 @@ def _train(recipe: Recipe, out: Path, mirror_folder: Path | None) -> Path:
         write_status(out, status="running", name=out.name, recipe_epochs=recipe.epochs, weights=weights)
         mirror.copy("recipe.yaml", "manifest.parquet", "environment.json", "run.json")
 
-        fitting = Fitting(recipe, parts, manifest)
+        fitting = Fitting(recipe, parts, manifest, shared)
         activations, choice, store_seconds = fitting.activations()
-        keeper = fitting.fit(out, activations, mirror)
+        keeper = fitting.fit(out, activations, mirror, watch)
         predicting = time.monotonic()
         _finish(out, fitting, keeper, activations)
         done = time.monotonic()
@@ -147,25 +165,16 @@ def _check_splits(manifest: Manifest) -> None:
             )
 
 
-def run_manifest(recipe: Recipe, out: Path) -> Manifest:
+def run_manifest(recipe: Recipe, out: Path, shared: Shared) -> Manifest:
     """Return the run's manifest with its splits: the one it began with, or a new one."""
     path = out / "manifest.parquet"
-    if path.exists():
-        manifest = Manifest.read(path)
-        if not manifest.root.is_dir():
-            source = recipe.data.path.absolute()
-            manifest = Manifest.read(path, root=source if source.is_dir() else source.parent)
-        check_unchanged(manifest)
-        return manifest
-    manifest = read_manifest(recipe.data)
-    seed = recipe.seed if recipe.split.seed is None else recipe.split.seed
-    manifest = make_splits(manifest, recipe.split, seed)
-    if recipe.check_overlap:
-        check_overlap(manifest)
-    for note in manifest.notes:
-        say(f"Note: {note}")
-    counts = manifest.table["split"].value_counts()
-    say(", ".join(f"{split}: {counts.get(split, 0):,} images" for split in ("train", "validation", "test")))
+    if not path.exists():
+        return shared.manifest(recipe)
+    manifest = Manifest.read(path)
+    if not manifest.root.is_dir():
+        source = recipe.data.path.absolute()
+        manifest = Manifest.read(path, root=source if source.is_dir() else source.parent)
+    check_unchanged(manifest)
     return manifest
 
 
@@ -180,10 +189,12 @@ class Fitting:
         Network, cut, executor and pixels.
     manifest : Manifest
         The readable images with their splits.
+    shared : Shared
+        What earlier trainings have left.
     """
 
-    def __init__(self, recipe: Recipe, parts: Assembly, manifest: Manifest) -> None:
-        self.recipe, self.parts, self.manifest = recipe, parts, manifest
+    def __init__(self, recipe: Recipe, parts: Assembly, manifest: Manifest, shared: Shared) -> None:
+        self.recipe, self.parts, self.manifest, self.shared = recipe, parts, manifest, shared
         # Training images come first, so that a place's index is also the index of its label.
         self.train_set = manifest.subset("train")
         self.evaluation_sets = {split: manifest.subset(split) for split in PREDICTED_SPLITS}
@@ -194,28 +205,36 @@ class Fitting:
             keys = keys + subset.keys()
         policy = augment.Policy.named(recipe.augment)
         self.n_views = assembling.views_of(recipe, policy)
-        self.views = Views(
-            parts.pixels, parts.preprocessing, keys, self.train_set.keys(), policy, recipe.seed
-        )
+        seed = recipe.seed if recipe.augment_seed is None else recipe.augment_seed
+        self.views = shared.views(parts, keys, self.train_set.keys(), policy, seed)
         self.labels = self.train_set.labels()
 
     def places(self, split: str) -> list[Place]:
         """Return the images of a split for evaluation, as they are."""
         return [(self.first[split] + row, 0) for row in range(len(self.evaluation_sets[split]))]
 
+    @property
+    def training_places(self) -> list[Place]:
+        """Every view of the training images that will be used."""
+        # Copies that even out the classes take later views than their epoch's.
+        copies = self.recipe.imbalance in COPYING
+        used = self.n_views if copies else min(self.n_views, self.recipe.epochs)
+        return [(index, view) for index in range(len(self.train_set)) for view in range(used)]
+
+    @property
+    def evaluation_places(self) -> list[Place]:
+        """The validation and test images, once each."""
+        return [place for split in PREDICTED_SPLITS for place in self.places(split)]
+
     def activations(self) -> tuple[Activations, Choice, float]:
         """Choose and prepare what the suffix trains on; with the seconds it took."""
         start = time.monotonic()
-        # Oversampled copies take later views than their epoch's.
-        oversampled = self.recipe.imbalance == "oversample"
-        used = self.n_views if oversampled else min(self.n_views, self.recipe.epochs)
-        training = [(index, view) for index in range(len(self.train_set)) for view in range(used)]
-        evaluation = [place for split in PREDICTED_SPLITS for place in self.places(split)]
-        self.parts = assembling.checked(self.parts, self.views, training)
-        source, choice = assembling.choose(self.parts, self.views, training, evaluation, self.recipe.epochs)
+        self.parts, source, choice = self.shared.choose(
+            self.parts, self.views, self.training_places, self.evaluation_places
+        )
         return source, choice, time.monotonic() - start
 
-    def fit(self, out: Path, activations: Activations, mirror: Mirror) -> Keeper:
+    def fit(self, out: Path, activations: Activations, mirror: Mirror, watch: Watch | None = None) -> Keeper:
         """Train from where the run stands to its end."""
         recipe, parts = self.recipe, self.parts
         batches = TrainingBatches(
@@ -225,7 +244,7 @@ class Fitting:
             views=self.n_views,
             batch_size=recipe.batch_size,
             seed=recipe.seed,
-            oversample=recipe.imbalance == "oversample",
+            oversample=recipe.imbalance in COPYING,
         )
         loss = make_loss(recipe, self.labels, len(self.manifest.classes))
         per_epoch = batches.batches_in(0)
@@ -264,7 +283,13 @@ class Fitting:
         )
         images = epochs * len(batches.places(0)) - module.clock.batch * recipe.batch_size
         with progress(f"Training {out.name}", images) as advance:
-            callbacks = [*restore, Advance(advance), *([stopping] if stopping else []), keeper]
+            callbacks = [
+                *restore,
+                Advance(advance),
+                *([stopping] if stopping else []),
+                keeper,
+                *([Tell(watch)] if watch else []),
+            ]
             trainer = self._trainer(out, epochs, callbacks)
             try:
                 trainer.fit(module, train_dataloaders=batches, val_dataloaders=validation)
@@ -301,8 +326,11 @@ def _finish(out: Path, fitting: Fitting, keeper: Keeper, activations: Activation
         state = network.state_dict()
         for name, tensor in keeper.best.items():
             state[name].copy_(tensor)
-    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    files.write_bytes(out / BEST, save(whole))
+    trained_only = fitting.recipe.keep_weights == "trained"
+    kept = keeper.best if trained_only else network.state_dict()
+    metadata = {zoo.PRETRAINED: parts.network.weights_sha256} if trained_only else None
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in kept.items()}
+    files.write_bytes(out / BEST, save(tensors, metadata))
     for split, subset in fitting.evaluation_sets.items():
         if len(subset):
             logits = predict_places(parts, activations, fitting.places(split))
@@ -366,6 +394,16 @@ def _deterministic(wanted: bool) -> Iterator[None]:
         yield
     finally:
         torch.use_deterministic_algorithms(before)
+
+
+@contextlib.contextmanager
+def _threads(wanted: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(wanted or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _quiet() -> None:

@@ -1,5 +1,6 @@
 """The run folder: all that one training made. Whoever has the folder can redo the run."""
 
+import functools
 import platform
 from importlib import metadata
 from pathlib import Path
@@ -15,7 +16,7 @@ SCHEMA_VERSION = 1
 BEST = "checkpoints/best.safetensors"
 # What may differ between the first start and a resume, since it changes no number.
 HARMLESS = {
-    "epochs", "store", "mirror", "checkpoint_seconds", "activations", "max_unreadable"
+    "epochs", "store", "mirror", "checkpoint_seconds", "activations", "max_unreadable", "keep_weights"
 }  # fmt: skip
 PACKAGES = (
     "freezeframe",
@@ -63,6 +64,7 @@ def check_same(run: Path, recipe: Recipe) -> None:
         )
 
 
+@functools.cache
 def environment() -> dict[str, Any]:
     """Say what a run was made with: versions, processor, memory, GPU."""
     import torch

@@ -12,6 +12,7 @@ from freezeframe.imaging.preprocess import Preprocessing
 from freezeframe.stores.pixels import Pixels
 
 Place = tuple[int, int]
+REMEMBERED = 200_000  # views whose parameters and keys are kept: some 300 bytes each
 
 
 class Views:
@@ -45,13 +46,14 @@ class Views:
         self.pixels, self.preprocessing, self.keys = pixels, preprocessing, list(keys)
         self.partners = sorted(partners)
         self.policy, self.seed = policy or augment.Policy(), seed
-        self.parameters = lru_cache(maxsize=200_000)(self._parameters)
+        self.parameters = lru_cache(maxsize=REMEMBERED)(self._parameters)
+        self.record_key = lru_cache(maxsize=REMEMBERED)(self._record_key)
 
     def _parameters(self, place: Place) -> augment.Parameters:
         index, view = place
         return augment.draw(self.policy, self.seed, self.keys[index], view, self.partners)
 
-    def record_key(self, place: Place) -> str:
+    def _record_key(self, place: Place) -> str:
         """Return the content key of a view: equal for views that are the same picture, in any run or study."""
         parameters = self.parameters(place)
         key = self.keys[place[0]]
