@@ -8,7 +8,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
@@ -138,6 +138,14 @@ def sha256_json(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def _lock_file(path: Path) -> IO[str]:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("a")
+    except OSError as error:
+        raise _explain(path, error) from error
+
+
 @contextlib.contextmanager
 def exclusive(path: Path, on_wait: Any = None) -> Iterator[None]:
     """Hold a lock between processes; the system releases it when the holder dies.
@@ -149,12 +157,7 @@ def exclusive(path: Path, on_wait: Any = None) -> Iterator[None]:
     on_wait : callable, optional
         Called once, without arguments, if another process holds the lock.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle = path.open("a")
-    except OSError as error:
-        raise _explain(path, error) from error
-    with handle:
+    with _lock_file(path) as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -162,3 +165,26 @@ def exclusive(path: Path, on_wait: Any = None) -> Iterator[None]:
                 on_wait()
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
+
+
+@contextlib.contextmanager
+def claimed(path: Path) -> Iterator[bool]:
+    """Hold a lock between processes if nobody else does, without waiting; the system releases it when the holder dies.
+
+    Parameters
+    ----------
+    path : Path
+        The lock file; it is made, and stays.
+
+    Yields
+    ------
+    bool
+        Whether this process holds it.
+    """
+    with _lock_file(path) as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True

@@ -19,6 +19,26 @@ console = Console(stderr=True)
 SECONDS_BETWEEN_LINES = 15.0
 
 
+Listener = Callable[[str, int, int, str], None]
+_listeners: list[Listener] = []
+
+
+@contextlib.contextmanager
+def heard_by(listener: Listener) -> Iterator[None]:
+    """Tell somebody else of all progress while the block runs, instead of showing it.
+
+    Parameters
+    ----------
+    listener : callable
+        Called with what is being done, how many are done, how many there are, and of what.
+    """
+    _listeners.append(listener)
+    try:
+        yield
+    finally:
+        _listeners.remove(listener)
+
+
 def say(message: str) -> None:
     """Print a line for the person who waits, on standard error, above any bar."""
     console.print(message, markup=False, highlight=False, soft_wrap=True)
@@ -45,6 +65,9 @@ def progress(what: str, total: int, unit: str = "images") -> Iterator[Callable[[
     ...     advance(1)
     ...     advance(1)
     """
+    if _listeners:
+        yield _telling(_listeners[-1], what, total, unit)
+        return
     if console.is_terminal:
         columns = (
             TextColumn("{task.description}"),
@@ -76,6 +99,19 @@ def progress(what: str, total: int, unit: str = "images") -> Iterator[Callable[[
     yield advance
     if time.monotonic() - start >= 2:
         say(f"{what}: {done:,} {unit} in {duration(time.monotonic() - start)}")
+
+
+def _telling(listener: Listener, what: str, total: int, unit: str) -> Callable[[int], None]:
+    done = 0
+    lock = threading.Lock()
+
+    def advance(count: int) -> None:
+        nonlocal done
+        with lock:
+            done += count
+            listener(what, done, total, unit)
+
+    return advance
 
 
 def duration(seconds: float) -> str:

@@ -4,6 +4,7 @@ This one definition is the source of the file format, of ``--set field=value`` a
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -283,12 +284,12 @@ class Recipe(Section):
     ) -> "Recipe":
         """Make a recipe from plain data, with a message that names the field where it is wrong."""
         content = {name: value for name, value in content.items() if name != "schema_version"}
-        for change in changes:
-            _change(content, change)
+        for text in changes:
+            change(content, text)
         try:
             return cls.model_validate(content)
         except ValidationError as error:
-            raise UserError(_explain(error, origin), action="See `docs/recipe.md` for all fields.") from error
+            raise UserError(explain(error, origin), action="See `docs/recipe.md` for all fields.") from error
 
     def changed(self, **fields: Any) -> "Recipe":
         """Return a copy with other values, checked again."""
@@ -323,44 +324,93 @@ def field_table(section: type[BaseModel] = Recipe) -> str:
     return "\n".join(lines)
 
 
-def _change(content: dict[str, Any], change: str) -> None:
-    name, sign, text = change.partition("=")
-    if not sign or not name.strip():
-        raise UserError(f"--set got {change!r}.", "field=value.", "For example --set epochs=5.")
-    *sections, field = name.strip().split(".")
-    target = content
+# A word that is short for a section: data for its path, augment for its policy.
+SHORT = {"data": "path", "augment": "policy"}
+
+
+def put(fields: dict[str, Any], name: str, value: Any) -> None:
+    """Set a field in a recipe's plain data; a dot goes into a section.
+
+    Examples
+    --------
+    >>> fields = {"data": "images/"}
+    >>> put(fields, "data.label_column", "diagnosis")
+    >>> fields
+    {'data': {'path': 'images/', 'label_column': 'diagnosis'}}
+    """
+    *sections, last = name.split(".")
+    target = fields
     for section in sections:
-        inner = target.get(section, {})
-        if not isinstance(inner, dict):
-            # A word is short for a mapping: data for its path, augment for its policy.
-            short = {"data": "path", "augment": "policy"}.get(section)
-            inner = {short: inner} if short and isinstance(inner, str) else {}
-        target[section] = dict(inner)
+        inner = target.get(section)
+        if isinstance(inner, str) and section in SHORT:
+            inner = {SHORT[section]: inner}
+        target[section] = dict(inner) if isinstance(inner, dict) else {}
         target = target[section]
+    target[last] = value
+
+
+def change(fields: dict[str, Any], text: str) -> None:
+    """Set a field in a recipe's plain data as ``--set field=value`` says it, with the value as YAML."""
+    name, sign, value = text.partition("=")
+    if not sign or not name.strip():
+        raise UserError(f"--set got {text!r}.", "field=value.", "For example --set epochs=5.")
     try:
-        target[field] = yaml.safe_load(text)
+        put(fields, name.strip(), yaml.safe_load(value))
     except yaml.YAMLError as error:
         raise UserError(
-            f"--set {change}: the value can't be read ({error}).", "YAML, such as 5 or {blocks: 1}."
+            f"--set {text}: the value can't be read ({error}).", "YAML, such as 5 or {blocks: 1}."
         ) from error
 
 
-def _explain(error: ValidationError, origin: str) -> str:
+def is_field(name: str) -> bool:
+    """Tell whether a recipe has a field of this name, or a section with such a field.
+
+    Examples
+    --------
+    >>> is_field("epochs"), is_field("split.validation"), is_field("split.valdation")
+    (True, True, False)
+    """
+    first, dot, rest = name.partition(".")
+    if first not in Recipe.model_fields:
+        return False
+    section = {"data": DataSource, "split": Split}.get(first)
+    return not dot or section is None or rest in section.model_fields
+
+
+def explain(
+    error: ValidationError,
+    origin: str,
+    whole: type[BaseModel] = Recipe,
+    sections: Mapping[str, type[BaseModel]] = {"data": DataSource, "split": Split},
+    kind: str = "recipe",
+) -> str:
+    """Say what is wrong with a recipe (or another typed file), with the right name of a misspelt field.
+
+    Parameters
+    ----------
+    error : ValidationError
+        What pydantic found.
+    origin : str
+        The file.
+    whole : type
+        What the file is to be.
+    sections : mapping
+        The sections in it, by name.
+    kind : str
+        What the file is called.
+    """
     lines = []
     for problem in error.errors():
         where = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
-            section: type[BaseModel] = {"data": DataSource, "split": Split}.get(
-                str(problem["loc"][0]), Recipe
-            )
-            section = Recipe if len(problem["loc"]) == 1 else section
+            section = whole if len(problem["loc"]) == 1 else sections.get(str(problem["loc"][0]), whole)
             lines.append(
                 f"unknown field '{where}', {did_you_mean(str(problem['loc'][-1]), section.model_fields)}"
             )
         elif problem["type"] == "missing":
             lines.append(f"field '{where}' is missing.")
         else:
-            lines.append(
-                f"field '{where}' is {problem['input']!r}: {problem['msg'].removeprefix('Value error, ')}."
-            )
-    return f"{origin} is not a valid recipe: " + " ".join(lines)
+            message = problem["msg"].removeprefix("Value error, ")
+            found = f"field '{where}' is {problem['input']!r}: " if where else ""
+            lines.append(f"{found}{message}.")
+    return f"{origin} is not a valid {kind}: " + " ".join(lines)

@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -26,7 +26,11 @@ from freezeframe.backbones.cut import Cut
 from freezeframe.errors import FreezeframeError
 from freezeframe.progress import say
 
+if TYPE_CHECKING:
+    import onnxruntime
+
 OPSET = 17
+ONNXRUNTIME = "onnxruntime"
 # Largest error of an activation relative to the largest activation. ONNX Runtime was measured at 2e-7 to 5e-6,
 # half precision carries 11 bits.
 TOLERANCE = 1e-4
@@ -208,7 +212,8 @@ class _ExportError(Exception):
     """The prefix can't be written as ONNX, or ONNX Runtime can't read it."""
 
 
-def _onnxruntime_executor(cut: Cut, batch: int, threads: int | None, cache: Path | None) -> Executor:
+def session(model: bytes, threads: int | None = None) -> onnxruntime.InferenceSession:
+    """Load an exported prefix into ONNX Runtime, with all cores that this process may use where none are said."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -216,9 +221,14 @@ def _onnxruntime_executor(cut: Cut, batch: int, threads: int | None, cache: Path
     options.log_severity_level = 3
     # As fast on an idle machine, and a quarter faster on a busy one (docs/benchmarks.md).
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def _onnxruntime_executor(cut: Cut, batch: int, threads: int | None, cache: Path | None) -> Executor:
+    import onnxruntime
+
     try:
-        model = _exported(cut, cache)
-        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        runtime = session(exported(cut, cache), threads)
     except Exception as error:  # the exporter and the reader raise many kinds
         first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise _ExportError(
@@ -226,10 +236,10 @@ def _onnxruntime_executor(cut: Cut, batch: int, threads: int | None, cache: Path
         ) from error
 
     def compute(images: np.ndarray) -> list[np.ndarray]:
-        return [np.asarray(tensor) for tensor in session.run(None, {"images": images})]
+        return [np.asarray(tensor) for tensor in runtime.run(None, {"images": images})]
 
     return Executor(
-        f"onnxruntime-{onnxruntime.__version__}-cpu-batch{batch}",
+        f"{ONNXRUNTIME}-{onnxruntime.__version__}-cpu-batch{batch}",
         cut,
         batch,
         TOLERANCE,
@@ -238,7 +248,8 @@ def _onnxruntime_executor(cut: Cut, batch: int, threads: int | None, cache: Path
     )
 
 
-def _exported(cut: Cut, cache: Path | None) -> bytes:
+def exported(cut: Cut, cache: Path | None) -> bytes:
+    """Export a cut's prefix to ONNX, or read it from the folder of those that were exported before."""
     if cache is None:
         return _export(cut)
     # A new torch may export otherwise.
