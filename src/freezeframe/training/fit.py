@@ -117,8 +117,7 @@ def _train(
     try:
         parts = shared.assemble(recipe, len(manifest.classes))
         weights = _check_weights(out, parts)
-        unreadable = parts.pixels.fill(manifest, recipe.max_unreadable)
-        manifest = assembling.readable(manifest, unreadable)
+        manifest = shared.readable(parts, manifest)
         _check_splits(manifest)
         files.write_json(out / "environment.json", environment())
         manifest.write(out / "manifest.parquet")

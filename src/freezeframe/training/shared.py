@@ -50,6 +50,7 @@ class Shared:
         self.memory_share = memory_share
         self._sources: OrderedDict[Hashable, Manifest] = OrderedDict()
         self._manifests: OrderedDict[Hashable, Manifest] = OrderedDict()
+        self._readable: OrderedDict[Hashable, tuple[Manifest, Manifest]] = OrderedDict()
         self._networks: OrderedDict[Hashable, tuple[Assembly, dict[str, torch.Tensor]]] = OrderedDict()
         self._views: OrderedDict[Hashable, Views] = OrderedDict()
         self._chosen: tuple[Hashable, tuple[Assembly, Activations, Choice]] | None = None
@@ -73,6 +74,17 @@ class Shared:
             return manifest
 
         return _kept(self._manifests, key, divide, MANIFESTS)
+
+    def readable(self, parts: Assembly, manifest: Manifest) -> Manifest:
+        """Prepare the images that are not in the store yet; leave out those that can't be read."""
+        key = (str(parts.store), parts.preprocessing.key(), id(manifest))
+
+        def prepare() -> tuple[Manifest, Manifest]:
+            unreadable = parts.pixels.fill(manifest, parts.recipe.max_unreadable)
+            return manifest, assembling.readable(manifest, unreadable)
+
+        # The manifest that was asked about is kept too, so that its identity is not given to another one.
+        return _kept(self._readable, key, prepare, MANIFESTS)[1]
 
     def assemble(self, recipe: Recipe, n_classes: int) -> Assembly:
         """Build network, cut and executor of a recipe, or give a network of an earlier training its first weights."""
