@@ -18,6 +18,9 @@ from freezeframe.errors import UserError, did_you_mean
 SCHEMA_VERSION = 1
 SPLITS = ("train", "validation", "test")
 TEXT_COLUMNS = ("image", "label", "patient", "site", "split", "sha256")
+# In the free column `synthetic`: an image from a folder of synthetic ones, which is for training alone. Another word
+# there ('true' in an invented data set) is the data set's own, whose images are divided like any others.
+ADDED = "added"
 _METADATA_KEY = b"freezeframe.manifest"
 
 
@@ -48,7 +51,7 @@ class Manifest:
         see `image_name` for multi-frame files), ``label`` (one of the classes), ``patient``, ``site``,
         ``split`` (train, validation, test), ``sha256`` (of the file's bytes, hexadecimal). Integer columns,
         where the source filled them: ``frame`` (0 where the column is missing), ``bytes`` (the file's size).
-        Any other column is free.
+        Any other column is free; ``synthetic`` holds 'added' where an image was added for training alone.
     root : Path
         Absolute folder that the images' paths start from.
     classes : tuple of str
@@ -151,6 +154,12 @@ class Manifest:
             classes=tuple(facts["classes"]),
             notes=tuple(facts["notes"]),
         )
+
+    def added(self) -> np.ndarray:
+        """Tell which rows are synthetic images that were added for training alone, bool (N,)."""
+        if "synthetic" not in self.table.columns:
+            return np.zeros(len(self.table), dtype=bool)
+        return (self.table["synthetic"] == ADDED).to_numpy(dtype=bool)
 
     def _frames(self) -> list[int]:
         return self.table["frame"].tolist() if "frame" in self.table.columns else [0] * len(self.table)

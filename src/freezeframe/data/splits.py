@@ -1,19 +1,22 @@
 """Divide a data set by patient, stratified by class, and refuse what leaks between the parts."""
 
-import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 
+from freezeframe.data.dealing import EMPTY_FILE, deal, group_patients
 from freezeframe.data.manifest import SPLITS, Manifest
+from freezeframe.data.subsets import keep_share
 from freezeframe.data.wording import counted, listed
 from freezeframe.errors import UserError
 from freezeframe.recipe import Split
-from freezeframe.seeds import derive_seed, generator
 
-_EMPTY_FILE = hashlib.sha256(b"").hexdigest()  # two files without content say nothing of each other
+_FEWER_SPLITS = "Add patients, or leave a split out (split: {test: 0})."
+_FEWER_FOLDS = "Add patients, or take fewer folds (split: {folds: 2})."
+_OTHER_FOLDS = "Add patients, or take another number of folds."
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,14 @@ def make_splits(manifest: Manifest, split: Split, seed: int) -> Manifest:
     it. Patients who share an identical image are kept together. The result depends on the seed and on the patients'
     names, not on the order of the rows.
 
+    With ``split.folds``, all patients are dealt to so many folds, whatever splits are given. The one that
+    ``split.fold`` names is the test split; ``split.validation`` is a share of the patients of the others. The folds of
+    one seed are the same for each of them, so their test splits cover the data set without overlap.
+
+    With ``split.train_share``, only that share of the training patients stays in the manifest (see
+    `freezeframe.data.subsets.keep_share`). Synthetic images that were added are training images, and are never dealt
+    or counted.
+
     Parameters
     ----------
     manifest : Manifest
@@ -64,9 +75,29 @@ def make_splits(manifest: Manifest, split: Split, seed: int) -> Manifest:
     Raises
     ------
     UserError
-        If labels are missing, there is only one class, or a class has too few patients to be in every split.
+        If labels are missing, there is only one class, or a class has too few patients to be in every split or fold.
     """
-    _check_labels(manifest)
+    seed = seed if split.seed is None else split.seed
+    added = manifest.added()
+    real = replace(manifest, table=manifest.table[~added].reset_index(drop=True)) if added.any() else manifest
+    _check_labels(real)
+    if split.folds is None:
+        given, notes = _complete(real, split, seed)
+    else:
+        given, notes = _cross_validate(real, split, split.folds, seed)
+    _check_training(real.labels(), given, manifest.classes)
+    table = real.table.assign(split=given.astype(str)).astype({"split": "str"})
+    divided = replace(real, table=table, notes=(*manifest.notes, *notes))
+    if split.train_share < 1:
+        divided = keep_share(divided, split.train_share, split.draw, seed)
+    if not added.any():
+        return divided
+    synthetic = manifest.table[added].assign(split="train").astype({"split": "str"})
+    return replace(divided, table=pd.concat([divided.table, synthetic], ignore_index=True))
+
+
+def _complete(manifest: Manifest, split: Split, seed: int) -> tuple[np.ndarray, list[str]]:
+    """Keep the data set's own splits where they are usable, and make the others."""
     labels = manifest.labels()
     given = np.array(manifest.table["split"].tolist(), dtype=object)
     notes: list[str] = []
@@ -89,21 +120,47 @@ def make_splits(manifest: Manifest, split: Split, seed: int) -> Manifest:
             ("The data set's own splits are kept: " if own else "No split was asked for: ")
             + f"{_sizes(given)}."
         )
-    else:
-        groups = _group(manifest, notes)
-        pool = np.flatnonzero(given == "train")
-        seed = seed if split.seed is None else split.seed
-        given[pool] = _divide(labels[pool], groups[pool], wanted, manifest.classes, seed)
-        made = (
-            "by patient"
-            if (manifest.table["patient"] != "").to_numpy().any()
-            else "by image, as no patients are known"
+        return given, notes
+    groups, joined = group_patients(manifest)
+    pool = np.flatnonzero(given == "train")
+    parts = {"train": 1 - sum(wanted.values()), **wanted}
+    given[pool] = deal(
+        labels[pool], groups[pool], parts, manifest.classes, seed, purpose="split", remedy=_FEWER_SPLITS
+    )
+    made = "by patient" if _patients_known(manifest) else "by image, as no patients are known"
+    notes += joined
+    notes.append(f"Divided {made}, stratified by class, with seed {seed}: {_sizes(given)}.")
+    return given, notes + _warn_of_small(labels, given, wanted, manifest.classes, split.minimum_images)
+
+
+def _cross_validate(manifest: Manifest, split: Split, folds: int, seed: int) -> tuple[np.ndarray, list[str]]:
+    """Make one fold the test split, and divide the others into training and validation."""
+    labels, classes = manifest.labels(), manifest.classes
+    groups, notes = group_patients(manifest)
+    parts = {f"fold {number}": 1 / folds for number in range(folds)}
+    fold_of = np.array(deal(labels, groups, parts, classes, seed, purpose="fold", remedy=_FEWER_FOLDS))
+    given = np.full(len(labels), "train", dtype=object)
+    given[fold_of == f"fold {split.fold}"] = "test"
+    if split.validation:
+        rest = np.flatnonzero(given == "train")
+        parts = {"train": 1 - split.validation, "validation": split.validation}
+        given[rest] = deal(
+            labels[rest], groups[rest], parts, classes, seed, purpose="split", remedy=_OTHER_FOLDS
         )
-        notes.append(f"Divided {made}, stratified by class, with seed {seed}: {_sizes(given)}.")
-        notes += _warn_of_small(labels, given, wanted, manifest.classes, split.minimum_images)
-    _check_training(labels, given, manifest.classes)
-    table = manifest.table.assign(split=given.astype(str)).astype({"split": "str"})
-    return replace(manifest, table=table, notes=(*manifest.notes, *notes))
+    number = int((manifest.table["split"] != "").to_numpy().sum())
+    if number:
+        notes.append(f"The data set's own splits are not used (folds): {counted(number, 'image')} had one.")
+    made = "by patient" if _patients_known(manifest) else "by image, as no patients are known"
+    notes.append(
+        f"Fold {split.fold} of {folds}, counted from 0, is the test split; divided {made}, stratified by class, "
+        f"with seed {seed}: {_sizes(given)}."
+    )
+    wanted = [name for name in ("validation", "test") if name == "test" or split.validation]
+    return given, notes + _warn_of_small(labels, given, wanted, classes, split.minimum_images)
+
+
+def _patients_known(manifest: Manifest) -> bool:
+    return bool((manifest.table["patient"] != "").to_numpy().any())
 
 
 def find_overlap(manifest: Manifest) -> list[Overlap]:
@@ -117,7 +174,7 @@ def find_overlap(manifest: Manifest) -> list[Overlap]:
     ):
         rows: dict[str, list[int]] = defaultdict(list)
         for row, name in enumerate(names):
-            if splits[row] and name != _EMPTY_FILE:
+            if splits[row] and name != EMPTY_FILE:
                 rows[name].append(row)
         for name in sorted(rows):
             present = {splits[row] for row in rows[name]}
@@ -202,127 +259,6 @@ def _explain_remedy(name: str, counts: np.ndarray, classes: tuple[str, ...], min
         f"The given {name} split is too small: {counted(total, 'image')} ({sizes}), fewer than {minimum} of a class; "
         f"{fate} and patients are taken from train for it."
     )
-
-
-def _group(manifest: Manifest, notes: list[str]) -> np.ndarray:
-    """Return a group for each row: patients, joined where they share an identical image."""
-    patients = manifest.patients().tolist()
-    parent = {patient: patient for patient in patients}
-
-    def find(patient: str) -> str:
-        while parent[patient] != patient:
-            parent[patient] = parent[parent[patient]]
-            patient = parent[patient]
-        return patient
-
-    holder: dict[str, str] = {}
-    joined: set[str] = set()
-    for patient, sha256 in sorted(zip(patients, manifest.table["sha256"], strict=True)):
-        if sha256 == _EMPTY_FILE:
-            continue
-        first, second = find(holder.setdefault(sha256, patient)), find(patient)
-        if first != second:
-            joined |= {holder[sha256], patient}
-            parent[max(first, second)] = min(first, second)  # so that the group's name depends on no order
-    if joined:
-        notes.append(
-            f"{counted(len(joined), 'patient')} (or images without one) share identical images and are kept together: "
-            f"{listed(sorted(joined))}."
-        )
-    return np.array([find(patient) for patient in patients], dtype=object)
-
-
-def _divide(
-    labels: np.ndarray, groups: np.ndarray, wanted: dict[str, float], classes: tuple[str, ...], seed: int
-) -> list[str]:
-    """Deal groups to train and the wanted splits.
-
-    Groups of mixed class come first, then large ones, then small ones, in an order that the seed shuffles within equal
-    ones. Each goes to the split that lags furthest behind its share of the images of the group's classes: like
-    systematic sampling over strata of class and size, so that large and small patients are found in every split in
-    proportion (dealing by largest remaining need would leave the patients with many images all to train, and
-    StratifiedGroupKFold knows no shares but 1/k).
-    """
-    splits = ("train", *wanted)
-    shares = np.array([1 - sum(wanted.values()), *wanted.values()])
-    sizes: dict[str, np.ndarray] = defaultdict(lambda: np.zeros(len(classes), dtype=np.int64))
-    for group, label in zip(groups, labels, strict=True):
-        sizes[group][label] += 1
-    _check_enough(sizes.values(), splits, classes)
-
-    largest = np.array(list(sizes.values())).max(axis=0)
-    # A random start lets the largest patient of a class fall into any split, as likely as the shares say, and not
-    # always into train; after that patient nothing is left of it.
-    first = generator(seed, "split start").choice(len(splits), size=len(classes), p=shares)
-    start = (np.eye(len(splits))[first] - shares).T * largest
-    dealt = np.zeros((len(splits), len(classes)))
-    seen = np.zeros(len(classes))
-    order = sorted(
-        sizes,
-        key=lambda group: (
-            -np.count_nonzero(sizes[group]),
-            -sizes[group].sum(),
-            tuple(-sizes[group]),
-            derive_seed(seed, "split", group),
-            group,
-        ),
-    )
-    chosen: dict[str, int] = {}
-    for group in order:
-        lead = start * np.maximum(0, 1 - seen / largest)
-        seen = seen + sizes[group]
-        lag = (shares[:, None] * seen - dealt + lead) @ (sizes[group] / sizes[group].sum())
-        chosen[group] = int(lag.argmax())
-        dealt[chosen[group]] += sizes[group]
-    _fill_gaps(chosen, order, sizes, splits, classes)
-    return [splits[chosen[group]] for group in groups]
-
-
-def _check_enough(sizes: Iterable[np.ndarray], splits: tuple[str, ...], classes: tuple[str, ...]) -> None:
-    patients = sum((np.sign(size) for size in sizes), np.zeros(len(classes), dtype=np.int64))
-    few = [
-        f"'{label}' has {int(count)}"
-        for label, count in zip(classes, patients, strict=True)
-        if count < len(splits)
-    ]
-    if few:
-        raise UserError(
-            f"Too few patients to be in {', '.join(splits)}: class {', class '.join(few)}.",
-            f"at least {len(splits)} patients of each class, one for each split.",
-            "Add patients, leave a split out (split: {test: 0}), or, where images are each a patient's own, say "
-            "'patient_pattern: none'.",
-        )
-
-
-def _fill_gaps(
-    chosen: dict[str, int],
-    order: list[str],
-    sizes: dict[str, np.ndarray],
-    splits: tuple[str, ...],
-    classes: tuple[str, ...],
-) -> None:
-    """See that each split has a patient of each class, by moving the smallest that the others can spare."""
-    held = np.zeros((len(splits), len(classes)), dtype=np.int64)
-    for group, index in chosen.items():
-        held[index] += np.sign(sizes[group])
-    for index, label in zip(*np.nonzero(held == 0), strict=True):
-        if held[index, label]:
-            continue
-        movable = (
-            group
-            for group in reversed(order)
-            if sizes[group][label] and (held[chosen[group]][sizes[group] > 0] > 1).all()
-        )
-        group = next(movable, None)
-        if group is None:
-            raise UserError(
-                f"The patients can't be divided so that {', '.join(splits)} all have class '{classes[label]}'.",
-                "enough patients with images of one class only.",
-                "Add patients, or leave a split out (split: {test: 0}).",
-            )
-        held[chosen[group]] -= np.sign(sizes[group])
-        held[index] += np.sign(sizes[group])
-        chosen[group] = int(index)
 
 
 def _warn_of_small(
