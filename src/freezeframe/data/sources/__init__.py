@@ -6,12 +6,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from freezeframe.data.manifest import Manifest, image_name
+from freezeframe.data.manifest import Manifest
 from freezeframe.data.sources.dicom import IDENTIFIERS, Header, header_notes, read_headers
 from freezeframe.data.sources.folder import Rows, read_class_folders
+from freezeframe.data.sources.identity import check_unchanged, identify
 from freezeframe.data.sources.join import join_rows, match_files
+from freezeframe.data.sources.labels import match_labels
 from freezeframe.data.sources.patients import detect_patients, match_patients
-from freezeframe.data.sources.scan import Content, hash_files, is_regular_file, kind_of_file, scan
+from freezeframe.data.sources.scan import is_regular_file, kind_of_file, scan
+from freezeframe.data.sources.synthetic import add_synthetic, outside
 from freezeframe.data.sources.table import (
     TABLE_SUFFIXES,
     Columns,
@@ -24,14 +27,17 @@ from freezeframe.data.wording import counted, listed
 from freezeframe.errors import UserError
 from freezeframe.recipe import DataSource
 
+__all__ = ["check_unchanged", "read_manifest"]
+
 
 def read_manifest(source: DataSource) -> Manifest:
     """List a data set's images with labels, patients, sites and splits, and hash them.
 
     Labels come from class folders (``class/``, or ``train|validation|test/class/``), from a table of image paths, or
-    from a table joined to the images of a folder by their path or by a DICOM identifier. Patients come from a column,
-    from ``patient_pattern``, from DICOM, or from a naming that is known. Only a folder that tells nothing of classes
-    gives images without labels. No split is made here: the data set's own, if any, is kept.
+    from a table joined to the images of a folder by their path or by a DICOM identifier, or from ``label_pattern``.
+    Patients come from a column, from ``patient_pattern``, from DICOM, or from a naming that is known. Only a folder
+    that tells nothing of classes gives images without labels. No split is made here: the data set's own, if any, is
+    kept. Synthetic images are added for training alone.
 
     Parameters
     ----------
@@ -41,17 +47,19 @@ def read_manifest(source: DataSource) -> Manifest:
     Returns
     -------
     Manifest
-        In code-point order of the images' names; its notes tell what was left out and how it was understood.
+        In code-point order of the images' names, synthetic ones last; its notes tell what was left out and how it was
+        understood.
 
     Raises
     ------
     UserError
         If there is nothing to read, or it contradicts itself.
     """
-    if source.patient_column and source.patient_pattern:
-        raise UserError(
-            "Both patient_column and patient_pattern are given.", "one of them.", "Leave one out."
-        )
+    for what in ("label", "patient"):
+        if getattr(source, f"{what}_column") and getattr(source, f"{what}_pattern"):
+            raise UserError(
+                f"Both {what}_column and {what}_pattern are given.", "one of them.", "Leave one out."
+            )
     path = source.path.expanduser().absolute()
     if path.is_dir():
         root, rows, headers = _read_folder(path, source)
@@ -63,8 +71,13 @@ def read_manifest(source: DataSource) -> Manifest:
         )
     if source.split_column == "none":
         rows = _without_splits(rows)
+    if source.label_pattern:
+        labels, said = match_labels(rows.table["file"].tolist(), source.label_pattern)
+        labelled = rows.table.assign(label=pd.Series(labels, index=rows.table.index, dtype="str"))
+        rows = Rows(labelled, (*rows.notes, *said))
     rows = _with_patients(rows, headers, source)
-    return _finish(rows, headers, root, source)
+    manifest = _finish(rows, headers, root, source)
+    return add_synthetic(manifest, source.synthetic) if source.synthetic else manifest
 
 
 def _read_folder(root: Path, source: DataSource) -> tuple[Path, Rows, dict[str, Header]]:
@@ -78,17 +91,17 @@ def _read_folder(root: Path, source: DataSource) -> tuple[Path, Rows, dict[str, 
         )
     headers, others = read_headers(root, sorted(found.dicom))
     dropped = set(others)
-    names = [name for name in found.files if name not in dropped]
+    names = outside([name for name in found.files if name not in dropped], root, source.synthetic)
     notes = [*found.notes, *header_notes(sorted(found.dicom), headers, others)]
     if table is not None:
         rows = _join(names, headers, root, table, source)
     else:
         _refuse_columns(source)
-        rows = read_class_folders(names)
+        rows = read_class_folders(names, labels=source.label_pattern is None)
         beside = [name for name in found.others if "/" not in name and name.lower().endswith(TABLE_SUFFIXES)]
         if beside:
             notes.append(f"{listed(beside)} in the folder was not read; 'table: {beside[0]}' would use it.")
-        if names and not any(rows.table["label"].tolist()):
+        if names and source.label_pattern is None and not any(rows.table["label"].tolist()):
             notes.append("The images have no labels: there are no class folders and no table.")
     return root, replace(rows, notes=(*notes, *rows.notes)), headers
 
@@ -116,8 +129,15 @@ def _refuse_columns(source: DataSource) -> None:
 
 def _table_path(root: Path, given: Path) -> Path:
     """Take a table's path as it stands, else as one in the data set's folder."""
-    given = given.expanduser()
-    return given.absolute() if given.exists() else root / given
+    path = given.expanduser()
+    if path.exists() or (root / path).exists():
+        return path.absolute() if path.exists() else root / path
+    above = root.parent / path
+    raise UserError(
+        f"There is no table {given}, neither here nor in {root}.",
+        "a CSV, TSV or Parquet file.",
+        f"There is {above}: say 'table: {above}'." if above.is_file() else "Check the path.",
+    )
 
 
 def _join(names: list[str], headers: dict[str, Header], root: Path, path: Path, source: DataSource) -> Rows:
@@ -186,7 +206,9 @@ def _read_lone_table(path: Path, source: DataSource) -> tuple[Path, Rows, dict[s
         for number, cell in enumerate(table[columns.image])
         if cell and is_regular_file(file := root / cell.replace("\\", "/"))
     ]
-    files = sorted({name for name, _ in pairs})
+    real = set(outside({name for name, _ in pairs}, root, source.synthetic))
+    pairs = [pair for pair in pairs if pair[0] in real]
+    files = sorted(real)
     dicom = [name for name in files if kind_of_file(root / name) == "dicom"]
     headers, others = read_headers(root, dicom)
     dropped = set(others)
@@ -236,74 +258,24 @@ def _with_patients(rows: Rows, headers: dict[str, Header], source: DataSource) -
     return Rows(table, tuple(notes))
 
 
-def check_unchanged(manifest: Manifest) -> None:
-    """Hold the files of a stored manifest against their hashes: a resumed job must see what it began with.
-
-    Raises
-    ------
-    UserError
-        With the names of files that changed or are gone.
-    """
-    names = list(dict.fromkeys(manifest.file_names()))
-    expected = dict(zip(manifest.file_names(), manifest.table["sha256"], strict=True))
-    contents = hash_files([manifest.root / name for name in names])
-    changed = [
-        name
-        for name, content in zip(names, contents, strict=True)
-        if isinstance(content, OSError) or content.sha256 != expected[name]
-    ]
-    if changed:
-        raise UserError(
-            f"{counted(len(changed), 'image')} in {manifest.root} changed or went away since the run began: "
-            f"{listed(changed)}.",
-            "the images that it began with.",
-            "Put them back, or begin another run with another --out.",
-        )
-
-
 def _finish(rows: Rows, headers: dict[str, Header], root: Path, source: DataSource) -> Manifest:
-    notes = list(rows.notes)
-    contents = list(hash_files([root / name for name in rows.table["file"]]))
-    failed = {
-        name: content
-        for name, content in zip(rows.table["file"], contents, strict=True)
-        if isinstance(content, OSError)
-    }
-    if failed:
-        reasons = [f"{name} ({error.strerror})" for name, error in failed.items()]
-        notes.append(f"Left out {counted(len(failed), 'file')} that can't be opened: {listed(reasons, 10)}.")
-    readable = [content for content in contents if isinstance(content, Content)]
-    table = rows.table[~rows.table["file"].isin(list(failed))].reset_index(drop=True)
+    table, said = identify(rows.table, headers, root)
+    notes = [*rows.notes, *said]
     if table.empty:
         raise UserError(
             f"{source.path} has no usable image. {' '.join(notes)}".strip(), "images.", "Check the path."
         )
-    table["sha256"] = [content.sha256 for content in readable]
-    table["bytes"] = [content.bytes for content in readable]
-    empty = table["file"][table["bytes"] == 0]
-    if len(empty):
-        notes.append(
-            f"{counted(len(empty), 'file')} {'is' if len(empty) == 1 else 'are'} empty (0 bytes): {listed(empty)}."
-        )
-
-    frames = [headers[name].frames if name in headers else 1 for name in table["file"]]
-    repeated = table.loc[table.index.repeat(frames)].reset_index(drop=True)
-    repeated["frame"] = [frame for number in frames for frame in range(number)]
-    of = [number for number in frames for _ in range(number)]
-    triples = zip(repeated["file"], repeated["frame"], of, strict=True)
-    repeated.insert(0, "image", pd.Series([image_name(*triple) for triple in triples], dtype="str"))
-    table = repeated.drop(columns="file").sort_values("image", ignore_index=True)
-    return Manifest(table, root, _classes(table["label"], source), tuple(notes))
+    return Manifest(table, root, _classes(table["label"].tolist(), source), tuple(notes))
 
 
-def _classes(labels: pd.Series, source: DataSource) -> tuple[str, ...]:
+def _classes(labels: list[str], source: DataSource) -> tuple[str, ...]:
     found = {label for label in labels if label}
     if source.classes is None:
         numbers = all(label.isascii() and label.isdigit() for label in found)
         return tuple(sorted(found, key=lambda label: (int(label), label) if numbers else (0, label)))
     unknown = sorted(found - set(source.classes))
     if unknown:
-        number = int(labels.isin(unknown).sum())
+        number = sum(label in unknown for label in labels)
         raise UserError(
             f"{counted(number, 'image')} have the label {listed(unknown)}, which is not among 'classes'.",
             f"one of {listed(source.classes, 30)}.",

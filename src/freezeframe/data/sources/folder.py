@@ -48,7 +48,7 @@ def split_word(word: str) -> str:
     return SPLIT_WORDS.get(word.strip().casefold(), "")
 
 
-def read_class_folders(names: list[str]) -> Rows:
+def read_class_folders(names: list[str], labels: bool = True) -> Rows:
     """Read labels and splits from images' paths.
 
     ``class/.../image`` or ``split/class/.../image``; folders below a class are free. A lone folder around all of it is
@@ -58,6 +58,9 @@ def read_class_folders(names: list[str]) -> Rows:
     ----------
     names : list of str
         POSIX paths relative to the data set's folder.
+    labels : bool
+        False where the labels come from elsewhere: then folders tell the splits, and no image is left out for having
+        no class folder.
 
     Raises
     ------
@@ -78,7 +81,7 @@ def read_class_folders(names: list[str]) -> Rows:
                 "Move the class folders into a folder 'train', or give a table of labels.",
             )
         depth += 1
-    labelled = any(len(parts) > depth + 1 and parts[depth - 1] not in outside for parts in paths)
+    labelled = labels and any(len(parts) > depth + 1 and parts[depth - 1] not in outside for parts in paths)
 
     rows, left_out, bare = [], [], []
     for name, parts in zip(names, paths, strict=True):

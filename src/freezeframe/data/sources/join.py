@@ -76,7 +76,7 @@ def join_rows(
     table : DataFrame
         As `read_table` gives it.
     columns : Columns
-        Which column says what.
+        Which column says what; labels may come from elsewhere.
     pairs : list of (str, int)
         A file and a row that belongs to it.
     number_of_files : int
@@ -126,7 +126,7 @@ def join_rows(
     repeated = int((~first).sum())
     if repeated:
         notes.append(f"{counted(repeated, 'row')} of {name} repeated an image's row and agreed with it.")
-    filled = (rows["label"] != "").to_numpy()
+    filled = (rows["label"] != "").to_numpy() if columns.label else np.ones(len(rows), dtype=bool)
     if not filled.any():
         raise UserError(
             f"Column '{columns.label}' of {name} is empty in every row.", "labels.", "Fill it in."

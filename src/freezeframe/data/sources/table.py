@@ -151,7 +151,7 @@ def find_columns(table: pd.DataFrame, source: DataSource, name: str) -> tuple[Co
     Raises
     ------
     UserError
-        If a named column, or any column of labels, is missing.
+        If a named column, or any column of labels, is missing; no column of labels is needed with a label_pattern.
     """
     by_plain_name = {plain(column): column for column in reversed(table.columns)}
     asked = {
@@ -161,17 +161,18 @@ def find_columns(table: pd.DataFrame, source: DataSource, name: str) -> tuple[Co
         "site": source.site_column,
         "split": source.split_column if source.split_column != "none" else "",
     }
+    patterns = {"label": source.label_pattern, "patient": source.patient_pattern}
     found = {}
     for meaning, column in asked.items():
         if column:
             found[meaning] = named_column(table, column, f"{meaning}_column", name)
-        elif column == "" or (meaning == "patient" and source.patient_pattern):
+        elif column == "" or patterns.get(meaning):
             found[meaning] = ""
         else:
             known = (by_plain_name[word] for word in _KNOWN[meaning] if word in by_plain_name)
             taken = set(found.values()) | {column for column in asked.values() if column}
             found[meaning] = next((column for column in known if column not in taken), "")
-    if not found["label"]:
+    if not found["label"] and not source.label_pattern:
         raise UserError(
             f"{name} has no column of labels; it has {listed(table.columns, 30)}.",
             "one with a usual name, such as 'label' or 'class'.",
