@@ -1,12 +1,12 @@
 """The one preprocessing: named steps from decoded image to the network's input, in training and in the hospital.
 
-A step is a pure function of pixels and its parameters, registered with `step`; a recipe names it as a string or
-as a mapping with one key, ``{resize: {size: 224, mode: pad}}``.
+A step is a pure function of pixels and its parameters, registered with `steps.step`; a recipe names it as a string or
+as a mapping with one key, ``{resize: {size: 224, mode: pad}}``. The recipe's order is kept.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from PIL import Image
@@ -14,18 +14,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from freezeframe import files
 from freezeframe.errors import UserError, did_you_mean
+from freezeframe.imaging import borders, crops, filters, hair  # noqa: F401 - importing them registers their steps
 from freezeframe.imaging.decode import DecodedImage, decode
+from freezeframe.imaging.steps import REGISTRY, Noted, Parameters, step
 
 # Part of every key: raise it when a step gives other pixels than before.
 IMPLEMENTATION_VERSION = 1
 
 Side = Annotated[int, Field(ge=1, le=8192)]
-
-
-class Parameters(BaseModel):
-    """Parameters of a step; refuses those that it does not know."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class ResizeParameters(Parameters):
@@ -49,22 +45,12 @@ class Step(BaseModel):
     parameters: dict[str, Any]
 
 
-AnyParameters = TypeVar("AnyParameters", bound=Parameters)
-_REGISTRY: dict[str, tuple[type[Parameters], Callable[[np.ndarray, Any], np.ndarray]]] = {}
+class Stage(NamedTuple):
+    """An image after one step, or as it was decoded (`step` is None), and the step's note, '' for none."""
 
-
-def step(
-    name: str, parameters: type[AnyParameters]
-) -> Callable[
-    [Callable[[np.ndarray, AnyParameters], np.ndarray]], Callable[[np.ndarray, AnyParameters], np.ndarray]
-]:
-    """Register a function of pixels ((H, W) or (H, W, 3), uint8 or uint16) and parameters as a named step."""
-
-    def register(function: Callable[[np.ndarray, AnyParameters], np.ndarray]) -> Any:
-        _REGISTRY[name] = (parameters, function)
-        return function
-
-    return register
+    step: Step | None
+    pixels: np.ndarray
+    note: str
 
 
 @step("resize", ResizeParameters)
@@ -149,8 +135,8 @@ class Preprocessing(BaseModel):
         Parameters
         ----------
         steps : list or None
-            Each a name or a mapping of a name to parameters. Where no step resizes, as in None, the image is padded
-            to the network's size at the end.
+            Each a name or a mapping of a name to parameters. Where no step resizes, as in None, or a crop comes after
+            the last resize, the image is padded to the network's size at the end.
         input_size : (height, width)
             The network's own; taken by a resize that says no size.
         mean, std : three floats
@@ -162,7 +148,8 @@ class Preprocessing(BaseModel):
             With the step or parameter, and the right name where one is misspelt.
         """
         checked = [_check(entry, input_size) for entry in steps or []]
-        if all(entry.name != "resize" for entry in checked):
+        shaping = [entry.name for entry in checked if entry.name == "resize" or REGISTRY[entry.name].crops]
+        if not shaping or shaping[-1] != "resize":
             checked.append(_check("resize", input_size))
         height, width = next(entry for entry in reversed(checked) if entry.name == "resize").parameters[
             "size"
@@ -190,15 +177,42 @@ class Preprocessing(BaseModel):
         ndarray
             (height, width) for one channel, (height, width, 3) for three; of the dtype, 0 = black.
         """
+        return self.prepare_with_notes(decoded, channels, dtype)[0]
+
+    def prepare_with_notes(
+        self, decoded: DecodedImage, channels: Literal[1, 3] = 3, dtype: np.dtype | type = np.uint8
+    ) -> tuple[np.ndarray, tuple[str, ...]]:
+        """Run all steps on one image, and say which could not do what they are for.
+
+        Takes what `prepare` takes.
+
+        Returns
+        -------
+        pixels : ndarray
+            As of `prepare`.
+        notes : tuple of str
+            Keys of `steps.NOTES`, such as ``"lungs-not-found"``.
+        """
+        notes: list[str] = []
         pixels = decoded.pixels
-        for entry in self.steps:
-            parameters, function = _REGISTRY[entry.name]
-            pixels = function(pixels, parameters.model_validate(entry.parameters))
+        for stage in self.stages(decoded):
+            pixels = stage.pixels
+            notes += [stage.note] if stage.note else []
         if channels == 1:
             pixels = grey(pixels, Parameters())
         elif pixels.ndim == 2:
             pixels = np.repeat(pixels[..., None], 3, axis=2)
-        return _to_depth(pixels, np.dtype(dtype))
+        return _to_depth(pixels, np.dtype(dtype)), tuple(notes)
+
+    def stages(self, decoded: DecodedImage) -> Iterator[Stage]:
+        """Yield the image as it was decoded, then as it is after each step, in its own depth and channels."""
+        pixels = decoded.pixels
+        yield Stage(None, pixels, "")
+        for entry in self.steps:
+            registered = REGISTRY[entry.name]
+            result = registered.function(pixels, registered.parameters.model_validate(entry.parameters))
+            pixels, note = result if isinstance(result, Noted) else (result, "")
+            yield Stage(entry, pixels, note)
 
     def normalise(self, batch: np.ndarray) -> np.ndarray:
         """Turn prepared images into the network's input, ``(value / greatest - mean) / std``.
@@ -282,9 +296,26 @@ def prepare_image(reference: Reference, preprocessing: Preprocessing) -> np.ndar
     UnreadableImage
         With the reason.
     """
+    return prepare_image_with_notes(reference, preprocessing)[0]
+
+
+def prepare_image_with_notes(
+    reference: Reference, preprocessing: Preprocessing
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Do what `prepare_image` does, and return the steps' notes too: keys of `steps.NOTES`."""
     decoded = decode(reference.path, reference.frame)
     channels = 1 if decoded.pixels.ndim == 2 else 3
-    return preprocessing.prepare(decoded, channels, decoded.pixels.dtype)
+    return preprocessing.prepare_with_notes(decoded, channels, decoded.pixels.dtype)
+
+
+def image_stages(reference: Reference, preprocessing: Preprocessing) -> tuple[list[Stage], np.ndarray]:
+    """Decode one image and return it after each step, and as `prepare_image` gives it."""
+    decoded = decode(reference.path, reference.frame)
+    channels = 1 if decoded.pixels.ndim == 2 else 3
+    stages = list(preprocessing.stages(decoded))
+    # The last stage has gone through every step: what remains is done by a preprocessing without any.
+    rest = preprocessing.model_copy(update={"steps": ()})
+    return stages, rest.prepare(DecodedImage(stages[-1].pixels), channels, decoded.pixels.dtype)
 
 
 def _check(entry: str | dict[str, Any], input_size: tuple[int, int]) -> Step:
@@ -297,15 +328,15 @@ def _check(entry: str | dict[str, Any], input_size: tuple[int, int]) -> Step:
             "For example - resize: {size: 224, mode: pad}.",
         )
     name, given = next(iter(entry.items()))
-    if name not in _REGISTRY:
-        raise UserError(f"Unknown preprocessing step {name!r}, {did_you_mean(str(name), _REGISTRY)}")
+    if name not in REGISTRY:
+        raise UserError(f"Unknown preprocessing step {name!r}, {did_you_mean(str(name), REGISTRY)}")
     if given is not None and not isinstance(given, dict):
         raise UserError(f"Preprocessing step {name!r} has the parameters {given!r}.", "names with values.")
     values = dict(given or {})
     if name == "resize":
         size = values.get("size")
         values["size"] = input_size if size is None else (size, size) if isinstance(size, int) else size
-    model = _REGISTRY[name][0]
+    model = REGISTRY[name].parameters
     try:
         return Step(name=name, parameters=model.model_validate(values).model_dump(mode="json"))
     except ValidationError as error:

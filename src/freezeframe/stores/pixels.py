@@ -1,5 +1,6 @@
 """Prepared pixels: every image decoded and resized once, in its own depth and number of channels."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,7 +11,8 @@ import numpy as np
 from freezeframe.data.manifest import ImageReference, Manifest
 from freezeframe.errors import UserError
 from freezeframe.imaging.image import UnreadableImage
-from freezeframe.imaging.preprocess import Preprocessing, prepare_image
+from freezeframe.imaging.preprocess import Preprocessing, prepare_image_with_notes
+from freezeframe.imaging.steps import NOTES
 from freezeframe.imaging.workers import map_images
 from freezeframe.progress import say
 from freezeframe.stores.pack import Pack, Writer
@@ -103,6 +105,7 @@ class Pixels:
                 pack.refresh()
             missing = self.missing(list(references))
             unreadable: list[Unreadable] = []
+            notes: Counter[str] = Counter()
             writers = {place: Writer(pack) for place, pack in self._packs.items()}
             try:
                 for key, result in self._decode(missing, references, workers):
@@ -110,16 +113,20 @@ class Pixels:
                         unreadable += [Unreadable(name, result.reason) for name in names[key]]
                         _refuse_many(unreadable, len(manifest), max_unreadable)
                     else:
-                        writers[1 if result.ndim == 2 else 3, result.dtype].add(key, result)
+                        pixels, found = result
+                        notes.update(found)
+                        writers[1 if pixels.ndim == 2 else 3, pixels.dtype].add(key, pixels)
             finally:
                 for writer in writers.values():
                     writer.flush()
+            for note, count in notes.items():
+                say(f"{NOTES[note]} in {count:,} of {len(missing):,} images.")
         return unreadable
 
     def _decode(
         self, keys: list[str], references: dict[str, ImageReference], workers: int | None
-    ) -> Iterator[tuple[str, np.ndarray | UnreadableImage]]:
-        function = partial(prepare_image, preprocessing=self.preprocessing)
+    ) -> Iterator[tuple[str, tuple[np.ndarray, tuple[str, ...]] | UnreadableImage]]:
+        function = partial(prepare_image_with_notes, preprocessing=self.preprocessing)
         for index, result in map_images(function, [references[key] for key in keys], workers=workers):
             yield keys[index], result
 
