@@ -18,6 +18,7 @@ FOR_ALL = {"errors", "files", "machine", "progress", "seeds", "recipe"}
 TORCH_FREE_ROOMS = ("data", "imaging", "ensemble", "evaluation", "study", "report")
 TORCH_ALLOWED = {
     "freezeframe.imaging.augment",
+    "freezeframe.imaging.augment_operations",
     *(f"freezeframe.study.{name}" for name in ("worker", "sharing", "probe", "baseline")),
 }
 HEAVY = ("torch", "torchvision", "timm", "lightning", "captum", "onnx")

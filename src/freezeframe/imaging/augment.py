@@ -14,6 +14,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
 from freezeframe.errors import UserError, did_you_mean
+from freezeframe.imaging import augment_operations as operations
 from freezeframe.seeds import derive_seed, generator
 
 VERSION = 1
@@ -60,6 +61,19 @@ class Policy(BaseModel):
     mix_alpha: Annotated[float, Field(gt=0)] = Field(
         default=0.4, description="of the Beta distribution of the mixing share"
     )
+    elastic: Annotated[float, Field(ge=0, le=0.08)] = Field(
+        default=0, description="largest displacement of a smooth deformation, as a share of the side"
+    )
+    operations: Annotated[int, Field(ge=0, le=10)] = Field(
+        default=0, description="number of operations drawn from a list for grey medical images (RandAugment)"
+    )
+    magnitude: Share = Field(default=0.3, description="of these operations")
+    constancy: Share = Field(
+        default=0, description="colour images: largest share of the light's colour that is taken away"
+    )
+    illuminant: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0, description="colour images: largest change of the factor on each channel"
+    )
 
     @classmethod
     def named(cls, spec: str | dict[str, Any]) -> "Policy":
@@ -105,6 +119,9 @@ POLICIES: dict[str, dict[str, Any]] = {
     "random-erasing": {"flip_horizontal": 0.5, "erase": 0.5},
     "mixup": {"flip_horizontal": 0.5, "mix": "mixup"},
     "cutmix": {"flip_horizontal": 0.5, "mix": "cutmix", "mix_alpha": 1.0},
+    "elastic": {"elastic": 0.02},
+    "randaugment-grey": {"operations": 2, "magnitude": 0.3},
+    "colour-constancy": {"constancy": 1.0, "illuminant": 0.05},
 }
 
 
@@ -155,6 +172,19 @@ def draw(policy: Policy, seed: int, image: str, view: int, partners: Sequence[st
         parameters["erase"] = _box(0.02 + 0.18 * level[1], 0.5 + 1.5 * level[2], level[3], level[4])
     if policy.mix != "none" and partners:
         parameters |= _draw_mix(policy, random, partners)
+    # Each from a generator of its own, so that what was drawn above stays what it was before these ranges existed.
+    if policy.elastic:
+        parameters["elastic"] = [_round(policy.elastic), derive_seed(seed, "elastic", image, view)]
+    if policy.operations:
+        seeds = (
+            derive_seed(seed, "operation-noise", image, view, place) for place in range(policy.operations)
+        )
+        own = generator(seed, "operations", image, view)
+        parameters["operations"] = operations.draw(policy.operations, policy.magnitude, own, seeds)
+    if policy.constancy or policy.illuminant:
+        own = generator(seed, "illuminant", image, view)
+        gains = 1 + policy.illuminant * own.uniform(-1, 1, 3)
+        parameters["illuminant"] = [_round(value) for value in (policy.constancy * own.random(), *gains)]
     return parameters
 
 
@@ -224,6 +254,12 @@ def apply(image: np.ndarray, parameters: Parameters, partner: np.ndarray | None 
             shear=[0.0, 0.0],
             interpolation=InterpolationMode.BILINEAR,
         )
+    if "elastic" in parameters:
+        picture = operations.deform(picture, *parameters["elastic"])
+    if "operations" in parameters:
+        picture = operations.apply(picture, parameters["operations"])
+    if "illuminant" in parameters:
+        picture = operations.relight(picture, *parameters["illuminant"])
     if "contrast" in parameters:
         mean = picture.mean()
         picture = (picture - mean) * parameters["contrast"] + mean
@@ -231,8 +267,7 @@ def apply(image: np.ndarray, parameters: Parameters, partner: np.ndarray | None 
         picture = picture * parameters["brightness"]
     if "noise" in parameters:
         deviation, seed = parameters["noise"]
-        noise = np.random.Generator(np.random.Philox(seed)).standard_normal((height, width), dtype=np.float32)
-        picture = picture + deviation * torch.from_numpy(noise)
+        picture = operations.add_noise(picture, deviation, seed)
     if "erase" in parameters:
         rows, columns = _pixels(parameters["erase"], height, width)
         picture = picture.clone()
