@@ -1,7 +1,7 @@
 """freezeframe: fine-tune pretrained image models on few images, and state honestly what was gained.
 
-The verbs of the command line are functions here: `inspect`, `train`, `ensemble`, `evaluate`, `report`. They are
-imported when they are first used, so that ``import freezeframe`` is quick and needs no torch.
+The verbs of the command line are functions here: `inspect`, `preview`, `train`, `ensemble`, `evaluate`, `report`. They
+are imported when they are first used, so that ``import freezeframe`` is quick and needs no torch.
 """
 
 import os
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from freezeframe.verbs.estimator import FreezeframeClassifier
     from freezeframe.verbs.evaluate import evaluate
     from freezeframe.verbs.inspect import inspect
+    from freezeframe.verbs.preview import preview
     from freezeframe.verbs.report import report
     from freezeframe.verbs.train import train
 
@@ -22,12 +23,15 @@ if TYPE_CHECKING:
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __version__ = "0.1.0"
-__all__ = ["FreezeframeClassifier", "Recipe", "ensemble", "evaluate", "inspect", "report", "train"]
+__all__ = ["FreezeframeClassifier", "Recipe", "ensemble", "evaluate", "inspect", "preview", "report", "train"]
 
 _HOMES = {
     "FreezeframeClassifier": "freezeframe.verbs.estimator",
     "Recipe": "freezeframe.recipe",
-    **{verb: f"freezeframe.verbs.{verb}" for verb in ("ensemble", "evaluate", "inspect", "report", "train")},
+    **{
+        verb: f"freezeframe.verbs.{verb}"
+        for verb in ("ensemble", "evaluate", "inspect", "preview", "report", "train")
+    },
 }
 
 

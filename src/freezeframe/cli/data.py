@@ -8,13 +8,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from freezeframe.cli import phantom
+from freezeframe.cli import phantom, preview
 
 app = typer.Typer(help="Look at a data set before training on it.", no_args_is_help=True)
 STYLES = {"serious": "bold red", "caution": "yellow", "note": "dim"}
 ROWS = 12
 
 app.command("phantom")(phantom.command)
+app.command("preview")(preview.command)
 
 
 @app.callback()
