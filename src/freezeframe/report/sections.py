@@ -32,6 +32,7 @@ def images_table(contents: Contents, language: Language) -> Table | None:
     split_of = contents.manifest.table["split"].to_numpy(dtype=str)
     label_of = contents.manifest.table["label"].to_numpy(dtype=str)
     patients = contents.manifest.patients()
+    real = ~contents.manifest.added()  # a synthetic image is of no patient
     splits = [split for split in SPLITS if (split_of == split).any()]
     rows: list[tuple[Cell, ...]] = []
     for label in (*contents.manifest.classes, ""):
@@ -39,11 +40,11 @@ def images_table(contents: Contents, language: Language) -> Table | None:
         if label or own.any():
             counts = [int((own & (split_of == split)).sum()) for split in splits]
             name = label or language.text("unlabelled")
-            rows.append((name, *counts, int(own.sum()), len(np.unique(patients[own]))))
-    everyone = len(np.unique(patients))
+            rows.append((name, *counts, int(own.sum()), len(np.unique(patients[own & real]))))
+    everyone = len(np.unique(patients[real]))
     counts = [int((split_of == split).sum()) for split in splits]
     rows.append((language.text("all_classes"), *counts, len(split_of), everyone))
-    counts = [len(np.unique(patients[split_of == split])) for split in splits]
+    counts = [len(np.unique(patients[real & (split_of == split)])) for split in splits]
     rows.append((language.text("patients"), *counts, everyone, everyone))
     columns = (
         language.text("class"),
