@@ -244,6 +244,7 @@ class Fitting:
             batch_size=recipe.batch_size,
             seed=recipe.seed,
             oversample=recipe.imbalance in COPYING,
+            mix_added=recipe.imbalance == "mixup",
         )
         loss = make_loss(recipe, self.labels, len(self.manifest.classes))
         per_epoch = batches.batches_in(0)
