@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from freezeframe.verbs.inspect import inspect
     from freezeframe.verbs.preview import preview
     from freezeframe.verbs.report import report
+    from freezeframe.verbs.study_plan import study_plan
+    from freezeframe.verbs.study_run import study_run
     from freezeframe.verbs.train import train
 
 # Threads of torch's OpenMP wait for each other by spinning, which slows training down as soon as the machine has
@@ -23,16 +25,24 @@ if TYPE_CHECKING:
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __version__ = "0.1.0"
-__all__ = ["FreezeframeClassifier", "Recipe", "ensemble", "evaluate", "inspect", "preview", "report", "train"]
-
+_VERBS = ("ensemble", "evaluate", "inspect", "preview", "report", "study_plan", "study_run", "train")
 _HOMES = {
     "FreezeframeClassifier": "freezeframe.verbs.estimator",
     "Recipe": "freezeframe.recipe",
-    **{
-        verb: f"freezeframe.verbs.{verb}"
-        for verb in ("ensemble", "evaluate", "inspect", "preview", "report", "train")
-    },
+    **{verb: f"freezeframe.verbs.{verb}" for verb in _VERBS},
 }
+__all__ = [
+    "FreezeframeClassifier",
+    "Recipe",
+    "ensemble",
+    "evaluate",
+    "inspect",
+    "preview",
+    "report",
+    "study_plan",
+    "study_run",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

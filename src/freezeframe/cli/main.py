@@ -8,7 +8,19 @@ import typer
 from rich.console import Console
 
 import freezeframe
-from freezeframe.cli import backbones, cut, data, demo, doctor, ensemble, evaluate, recipe, report, train
+from freezeframe.cli import (
+    backbones,
+    cut,
+    data,
+    demo,
+    doctor,
+    ensemble,
+    evaluate,
+    recipe,
+    report,
+    study,
+    train,
+)
 from freezeframe.errors import FreezeframeError
 
 INTERRUPTED = 130
@@ -22,6 +34,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(data.app, name="data")
+app.add_typer(study.app, name="study")
 app.command("train")(train.command)
 app.command("ensemble")(ensemble.command)
 app.command("evaluate")(evaluate.command)

@@ -83,11 +83,20 @@ def _reading(recipe: Recipe) -> str:
     return files.sha256_json({name: plain[name] for name in WANTED_FIELDS})
 
 
-def wanted(recipes: Sequence[Recipe], shared: Shared) -> list[Wanted]:
+def wanted(recipes: Sequence[Recipe], shared: Shared, prepare: bool = True) -> list[Wanted]:
     """Say which activations trainings of one group need from the store, at each cut.
 
-    Images are decoded on the way where they are not prepared yet. Trainings that read no stored activations
-    (``activations: live``, or nothing frozen before the first trainable layer) need none.
+    Trainings that read no stored activations (``activations: live``, or nothing frozen before the first trainable
+    layer) need none.
+
+    Parameters
+    ----------
+    recipes : sequence of Recipe
+        Of one group.
+    shared : Shared
+        Of this process.
+    prepare : bool
+        Whether images that are not prepared yet are decoded on the way, and those that can't be read left out.
     """
     found: dict[str, Wanted] = {}
     seen: set[str] = set()
@@ -100,7 +109,8 @@ def wanted(recipes: Sequence[Recipe], shared: Shared) -> list[Wanted]:
         parts = shared.assemble(recipe, len(manifest.classes))
         if parts.executor is None:
             continue
-        manifest = shared.readable(parts, manifest)
+        if prepare:
+            manifest = shared.readable(parts, manifest)
         fitting = Fitting(recipe, parts, manifest, shared)
         pack = parts.pack()
         one = found.setdefault(str(pack.folder), Wanted(parts, pack))

@@ -172,6 +172,10 @@ class Study(Section):
     def _one_question(self) -> "Study":
         if self.search is not None and (any(self.axes) or self.include or self.exclude):
             raise ValueError("search and axes are two ways to ask; give one of them")
+        if self.folds is not None and self.ensembles:
+            raise ValueError(
+                "folds have no images that all members were held out from; leave folds or ensembles out"
+            )
         return self
 
     @classmethod

@@ -112,7 +112,7 @@ def end_with_parent() -> None:
     """End this process as soon as standard input is closed, which the system does when the parent dies."""
 
     def wait() -> None:
-        while sys.stdin.buffer.read(1):
+        while os.read(0, 1):  # not sys.stdin, whose lock this thread would hold while the interpreter ends
             pass
         os._exit(1)
 

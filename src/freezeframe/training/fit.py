@@ -3,8 +3,6 @@
 import contextlib
 import gc
 import logging
-import resource
-import sys
 import time
 import warnings
 from collections.abc import Iterator
@@ -16,7 +14,7 @@ from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loggers import TensorBoardLogger
 from safetensors.torch import save
 
-from freezeframe import files
+from freezeframe import files, machine
 from freezeframe.backbones import zoo
 from freezeframe.data.manifest import Manifest
 from freezeframe.data.sources import check_unchanged
@@ -112,6 +110,7 @@ def _train(
     recipe: Recipe, out: Path, mirror_folder: Path | None, shared: Shared, watch: Watch | None
 ) -> Path:
     begun = time.monotonic()
+    machine.forget_peak_memory()
     manifest = run_manifest(recipe, out, shared)
     mirror = Mirror(out, mirror_folder)
     try:
@@ -131,6 +130,8 @@ def _train(
         _finish(out, fitting, keeper, activations)
         done = time.monotonic()
         _report_status(out, fitting, keeper, choice, store_seconds, done - predicting, done - begun)
+        if recipe.keep_weights == "trained":
+            (out / LAST).unlink()
         made = sorted(path for path in out.rglob("*") if path.is_file() and path.name != ".lock")
         mirror.copy(*(str(path.relative_to(out)) for path in made))
     finally:
@@ -370,9 +371,7 @@ def _report_status(
             "trainable": sum(count for name, count in sizes.items() if name in trainable),
         },
         seconds={stage: round(value, 2) for stage, value in seconds.items()},
-        # Of the process so far, members before this one included. Linux counts in KiB, macOS in bytes.
-        peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        * (1 if sys.platform == "darwin" else 1024),
+        peak_memory_bytes=machine.peak_memory(),
         store_bytes=choice.store_bytes,
         epochs=len(history),
         best_epoch=keeper.best_epoch,

@@ -1,0 +1,155 @@
+"""`freezeframe study`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+app = typer.Typer(
+    help="Run many trainings that answer one question, and say which differences are real.",
+    no_args_is_help=True,
+)
+
+StudyFile = Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="The study.", show_default=False)]
+Out = Annotated[Path | None, typer.Option(help="The study's folder; studies/<name> where left out.")]
+Workers = Annotated[
+    int | None, typer.Option(help="Processes; one a core, or one beside a GPU. Changes no result.")
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Change a field of the base recipe: field=value. Repeatable."),
+]
+Backbone = Annotated[
+    str | None,
+    typer.Option(help="Networks, divided by commas, in the place of those that the study names: for a machine "
+                 "that can't reach the others' weights."),
+]  # fmt: skip
+
+
+@app.callback()
+def study() -> None:
+    """Hold the commands of `freezeframe study`."""
+
+
+@app.command("plan")
+def plan_command(
+    study: StudyFile,
+    out: Out = None,
+    workers: Workers = None,
+    set_: Set = None,
+    backbone: Backbone = None,
+) -> None:
+    """Say what a study will cost, before anything runs.
+
+    Examples
+    --------
+        freezeframe study plan study.yaml
+
+        freezeframe study plan recipes/skin-grid.yaml --backbone efficientnet-lite0
+    """
+    from freezeframe.progress import duration, size
+    from freezeframe.study.spec import Study
+    from freezeframe.verbs.study_plan import study_plan
+
+    known = Study.read(study, set_ or [], _names(backbone))
+    plan = study_plan(known, out, workers)
+    console = Console(highlight=False)
+    table = Table(
+        title=f"{known.name}: {plan.trainings} trainings, {plan.done} of them done",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+    )
+    table.add_column("network", overflow="fold")
+    for column in ("trainings", "cuts", "pictures", "disk", "frozen part"):
+        table.add_column(column, justify="right")
+    for group in plan.groups:
+        seconds = group.seconds + group.decoding_seconds
+        table.add_row(
+            group.backbone,
+            f"{group.trainings:,}",
+            str(len(group.cuts)),
+            f"{group.pictures:,}",
+            size(group.bytes),
+            duration(seconds),
+        )
+    console.print(table)
+    console.print(
+        f"With {plan.workers} processes: {duration(plan.seconds)}; {plan.prefix_images:,} pictures through frozen "
+        f"parts, {size(plan.store_bytes)} on disk.",
+        soft_wrap=True,
+    )
+    ratio = (
+        f", {plan.naive_seconds / plan.seconds:.1f} times as long" if plan.seconds and not plan.done else ""
+    )
+    console.print(
+        f"Naively, one after another, with the frozen part recomputed: {duration(plan.naive_seconds)}{ratio}; "
+        f"{plan.naive_images:,} pictures.",
+        soft_wrap=True,
+    )
+    if any(cell.recipe.patience and cell.recipe.patience < cell.recipe.epochs for cell in known.cells()):
+        console.print("Trainings that stop early make both less.")
+
+
+@app.command("run")
+def run_command(
+    study: StudyFile,
+    out: Out = None,
+    workers: Workers = None,
+    set_: Set = None,
+    backbone: Backbone = None,
+    retry: Annotated[bool, typer.Option("--retry", help="Try trainings again that failed.")] = False,
+) -> None:
+    """Run a study. The same line again goes on where it was; a second process helps.
+
+    Examples
+    --------
+        freezeframe study run study.yaml --out studies/depth
+
+        freezeframe study run recipes/skin-grid.yaml --set epochs=5
+    """
+    from freezeframe.study.spec import Study
+    from freezeframe.verbs.study_run import study_run
+
+    known = Study.read(study, set_ or [], _names(backbone))
+    folder = study_run(known, out, workers, retry)
+    _print_best(folder)
+
+
+def _names(text: str | None) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()] if text else []
+
+
+def _print_best(folder: Path) -> None:
+    from freezeframe.study import results, settings
+
+    console = Console(highlight=False)
+    found = results.read(folder)
+    ranked = settings.rank(settings.summarise(found), found.metric)
+    table = Table(
+        title=f"best on validation, of {len(found.settings)} settings",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+    )
+    table.add_column("setting", overflow="fold")
+    for column in (f"validation {found.metric}", "test, 95 % interval"):
+        table.add_column(column, justify="right")
+    for setting in ranked[:8]:
+        test = setting.test.get(found.metric)
+        shown = "" if test is None or test.value is None else f"{test.value:.4f}"
+        if test is not None and test.low is not None and test.high is not None:
+            shown += f" ({test.low:.3f} to {test.high:.3f})"
+        table.add_row(setting.name, f"{setting.validation[found.metric]:.4f}", shown)
+    console.print(table)
+    failed = [cell for cell in found.cells if cell.status == "failed"]
+    for cell in failed[:5]:
+        console.print(
+            f"{cell.name} failed: {cell.failure.get('error')}", style="red", markup=False, soft_wrap=True
+        )
+    console.print(f"Study: {folder}\nNext: freezeframe study report {folder}", markup=False, soft_wrap=True)
