@@ -106,6 +106,12 @@ def test_numbers_of_a_note_are_grouped_as_spanish_does_and_names_are_left_alone(
     assert SPANISH.note(note)[0] == "Imágenes omitidas por no tener fila en a 1,234.csv: 12\u202f345."
 
 
+def test_numbers_of_a_list_are_grouped_before_its_commas_too():
+    note = "The data set's own splits are kept: train 41,710 images, validation 1,468 images, test 12,521 images."
+    numbers = [part.rpartition(" ")[2].rstrip(".") for part in SPANISH.note(note)[0].split(",")]
+    assert numbers == ["41\u202f710", "1468", "12\u202f521"]
+
+
 def test_the_locale_files_hold_valid_patterns_whose_groups_are_all_used():
     content = json.loads(
         resources.files("freezeframe.report").joinpath("locale", "es.json").read_text("utf-8")

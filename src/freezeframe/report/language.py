@@ -139,7 +139,7 @@ class Language:
             text = re.sub(pattern, translation, text)
         # Numbers in groups of three that stand alone; not those of a name.
         return re.sub(
-            r"(?<![\w'.,-])\d{1,3}(?:,\d{3})+(?![\w'.,-])",
+            r"(?<![\w'.,-])\d{1,3}(?:,\d{3})+(?![\w'-]|[.,]\w)",
             lambda number: self.integer(int(number[0].replace(",", ""))),
             text,
         )
