@@ -320,7 +320,8 @@ def field_table(section: type[BaseModel] = Recipe) -> str:
             shown = f"see {type(field.default).__name__}"
         else:
             shown = "" if field.default is None else json.dumps(field.default).strip('"')
-        lines.append(f"| `{name}` | {shown} | {field.description} |")
+        meaning = (field.description or "").replace("|", "\\|")
+        lines.append(f"| `{name}` | {shown} | {meaning} |")
     return "\n".join(lines)
 
 
