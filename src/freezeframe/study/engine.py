@@ -20,8 +20,10 @@ from freezeframe import files, machine
 from freezeframe.errors import FreezeframeError, UserError
 from freezeframe.progress import console, say
 from freezeframe.study.board import Board, Seat
+from freezeframe.study.budget import expected
 from freezeframe.study.folder import StudyFolder
 from freezeframe.study.spec import Study
+from freezeframe.study.trials import Trials
 
 # A process that the system ends (for want of memory, say) may have been unlucky: its training is tried again so often.
 DEATHS = 2
@@ -62,21 +64,30 @@ def run(study: Study, folder: StudyFolder, workers: int | None = None, retry: bo
     if workers is not None and workers < 1:
         raise UserError(f"{workers} workers can't work.", "one or more.", "Leave --workers out.")
     folder.begin(study)
-    if retry and (count := folder.forget_failures()):
+    trials = None if study.search is None else Trials(study, folder)
+    if retry and trials is not None:
+        say("A search goes on to other trials; those that failed stay so.")
+    elif retry and (count := folder.forget_failures()):
         say(f"{count} trainings that failed are tried again.")
+    if trials is not None:
+        trials.settle()
     board = _board(study, folder)
     if not board.left:
         return board
     deaths: Counter[str] = Counter()
     with folder.timed(), _shown(board) as show:
         while True:
-            count = min(workers or default_workers(), board.left)
+            count = workers or default_workers()
+            if trials is None or trials.limit is not None:
+                count = min(count, board.left)
             before = board.left
-            _round(folder, board, count, deaths, show)
-            _look(folder, board)
+            _round(study, folder, board, count, deaths, show)
+            if trials is not None:
+                trials.settle()
+            _look(study, folder, board)
             if not board.left:
                 return board
-            if board.left == before and not _wait_for_others(folder, board):
+            if board.left == before and not _wait_for_others(study, folder, board):
                 raise FreezeframeError(
                     f"The workers ended with {board.left} trainings undone; {folder.path / 'logs'} tells why."
                 )
@@ -87,12 +98,14 @@ def _board(study: Study, folder: StudyFolder) -> Board:
     plan = folder.path / "plan.json"
     estimates = files.read_json(plan).get("cells", {}) if plan.exists() else {}
     board = Board(len(cells), study.metric, estimates)
-    _look(folder, board)
+    _look(study, folder, board)
     return board
 
 
-def _look(folder: StudyFolder, board: Board) -> None:
-    """See what is done by now, whoever did it."""
+def _look(study: Study, folder: StudyFolder, board: Board) -> None:
+    """See what is done by now, whoever did it; of a search also how much there will be."""
+    if study.search is not None:
+        board.total = expected(study, folder)
     for cell in folder.cells():
         name = cell["name"]
         if name in board.finished or name in board.failed or name in board.pruned:
@@ -106,7 +119,9 @@ def _look(folder: StudyFolder, board: Board) -> None:
             board.failed[name] = files.read_json(folder.failure(name))["error"]
 
 
-def _round(folder: StudyFolder, board: Board, count: int, deaths: Counter[str], show: "_Show") -> None:
+def _round(
+    study: Study, folder: StudyFolder, board: Board, count: int, deaths: Counter[str], show: "_Show"
+) -> None:
     """Let workers work until none of them finds anything to do."""
     events: queue.SimpleQueue[tuple[int, dict[str, object] | None]] = queue.SimpleQueue()
     processes = {number: _start(folder, number, count, events) for number in range(count)}
@@ -126,7 +141,7 @@ def _round(folder: StudyFolder, board: Board, count: int, deaths: Counter[str], 
                             processes[number] = _start(folder, number, count, events)
             if time.monotonic() - looked > SECONDS_BETWEEN_LOOKS:
                 looked = time.monotonic()
-                _look(folder, board)
+                _look(study, folder, board)
     finally:
         for process in processes.values():
             assert process.stdin is not None
@@ -186,7 +201,7 @@ def _bury(
     board.seats.pop(-1, None)
 
 
-def _wait_for_others(folder: StudyFolder, board: Board) -> bool:
+def _wait_for_others(study: Study, folder: StudyFolder, board: Board) -> bool:
     """Wait while other processes are at what is left; returns whether there were any."""
     waited = False
     while True:
@@ -195,16 +210,16 @@ def _wait_for_others(folder: StudyFolder, board: Board) -> bool:
         for name in open_ones:
             with folder.claim(name) as free:
                 if free:
-                    _look(folder, board)
+                    _look(study, folder, board)
                     return waited
         if not open_ones:
-            _look(folder, board)
+            _look(study, folder, board)
             return True
         if not waited:
             say(f"Other processes are at the last {len(open_ones)} trainings; waiting for them.")
         waited = True
         time.sleep(SECONDS_BETWEEN_LOOKS)
-        _look(folder, board)
+        _look(study, folder, board)
 
 
 class _Show:

@@ -96,7 +96,8 @@ class StudyFolder:
                 "Choose another --out, or delete the folder.",
             )
         study.write(self.specification)
-        self.write_cells(study, cells)
+        if study.search is None or not (self.path / "cells.json").exists():
+            self.write_cells(study, cells)
 
     def write_cells(self, study: Study, cells: Sequence[Cell]) -> None:
         """Write `cells.json`, which everybody who reads results begins with."""
@@ -116,6 +117,20 @@ class StudyFolder:
         }
         path = self.path / "cells.json"
         if not path.exists() or files.read_json(path) != content:
+            files.write_json(path, content)
+
+    def add_cell(self, study: Study, cell: Cell) -> None:
+        """Add a training to `cells.json`, or leave it there: a search's are known one after another."""
+        path = self.path / "cells.json"
+        if not path.exists():
+            self.write_cells(study, [])
+        content = files.read_json(path)
+        if all(row["name"] != cell.name for row in content["cells"]):
+            content["cells"].append({**cell.to_dict(), "recipe_sha256": recipe_hash(cell)})
+            for axis, label in cell.values.items():
+                known = content["axes"].setdefault(axis, [])
+                if label not in known:
+                    known.append(label)
             files.write_json(path, content)
 
     def cells(self) -> list[dict[str, Any]]:
@@ -178,5 +193,5 @@ class StudyFolder:
 
 
 def recipe_hash(cell: Cell) -> str:
-    """Return the hash of all that a training's result depends on."""
-    return files.sha256_json(cell.recipe.to_dict())
+    """Return the hash of what a training's recipe says; a field that a later release adds does not change it."""
+    return files.sha256_json(cell.recipe.model_dump(mode="json", exclude_defaults=True))
