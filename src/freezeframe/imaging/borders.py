@@ -13,6 +13,7 @@ LARGEST_MARKER, WIDEST_STROKE, SMALLEST_MARKER = 0.14, 0.045, 0.012
 # Letters stand at the side of a film: outside this share of its middle.
 MIDDLE = 0.5
 MOST = 0.6
+BLURRED_EDGE = 0.006
 
 
 class MaskBorderParameters(Parameters):
@@ -51,7 +52,8 @@ def find_frame(grey: np.ndarray, tolerance: float) -> tuple[slice, slice]:
     """Return rows and columns of an image, (H, W) floats in [0, 1], within its uniform frame.
 
     From each edge inwards, rows and columns belong to the frame while their values (but for the extreme 2 % at
-    either end, for noise) lie within the tolerance of each other and of the outermost row or column.
+    either end, for noise) lie within the tolerance of each other and of the outermost row or column. A shutter's
+    edge is blurred: where there is a frame, the next 0.6 % of the side (at least 2 pixels) go with it.
     """
     top, bottom = _uniform(grey, tolerance), _uniform(grey[::-1], tolerance)
     rows = slice(top, max(top, grey.shape[0] - bottom))
@@ -61,12 +63,13 @@ def find_frame(grey: np.ndarray, tolerance: float) -> tuple[slice, slice]:
 
 
 def _uniform(lines: np.ndarray, tolerance: float) -> int:
-    """Count the uniform lines at the beginning."""
+    """Count the uniform lines at the beginning, and those of their blurred edge."""
     if not lines.size:
         return 0
     low, middle, high = np.quantile(lines, [0.02, 0.5, 0.98], axis=1)
     other = (high - low > tolerance) | (np.abs(middle - middle[0]) > tolerance)
-    return int(other.argmax()) if other.any() else len(lines)
+    count = int(other.argmax()) if other.any() else len(lines)
+    return min(len(lines), count + max(2, round(BLURRED_EDGE * len(lines)))) if count else 0
 
 
 def find_markers(grey: np.ndarray, contrast: float) -> np.ndarray:

@@ -19,6 +19,8 @@ from freezeframe.imaging.steps import Noted, Parameters, step
 SEARCH_SIDE = 256
 THRESHOLDS = tuple(np.linspace(0.15, 0.6, 12))
 OPENINGS = (3, 8)
+# Share of the best pair's score from which another pair counts too.
+GOOD = 0.5
 # The limits here were chosen by looking at some fifty radiographs of children and fifty lesions, without their labels.
 # Height by width of the box around both lungs: what is flatter has lost the lower half.
 UPRIGHT = 0.58
@@ -86,9 +88,13 @@ def find_lungs(pixels: np.ndarray) -> Box | None:
     # A coarser opening parts lungs from the air beside a thin chest wall; a finer one keeps small lungs.
     steps = product(np.quantile(even, THRESHOLDS), OPENINGS)
     lungs = [lung for threshold, radius in steps for lung in _lung_candidates(even < threshold, radius)]
-    pairs = ((_pair_score(left, right, small.shape), left, right) for left, right in product(lungs, lungs))
-    score, left, right = max(pairs, key=lambda pair: pair[0], default=(0.0, None, None))
-    return _around([left, right], small.shape) if score > 0 and left and right else None
+    pairs = [(_pair_score(left, right, small.shape), left, right) for left, right in product(lungs, lungs)]
+    best = max((score for score, _, _ in pairs), default=0.0)
+    if best == 0:
+        return None
+    # Around all good pairs: one threshold finds the apex, another the base, and a box too large costs less than a cut.
+    good = [lung for score, left, right in pairs if score >= GOOD * best for lung in (left, right)]
+    return _around(good, small.shape)
 
 
 def find_lesion(pixels: np.ndarray) -> Box | None:
