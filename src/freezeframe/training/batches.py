@@ -8,6 +8,7 @@ import torch
 
 from freezeframe.seeds import generator
 from freezeframe.training.activations import Activations, prefetch
+from freezeframe.training.shares import ALONE, Share
 from freezeframe.training.views import Place
 
 # Both parameters of the Beta distribution of mixed shares: most mixtures are near one of the two images. Zhang et al.
@@ -35,11 +36,14 @@ class Batch:
         At the cut, flattened.
     targets : (N,) int64 or (N, C) float32 tensor
         Class indices, or shares of the classes where images are mixed.
+    images : int
+        Of the whole batch: N, or more where several processes have a share of it each.
     """
 
     clock: Clock
     activations: torch.Tensor
     targets: torch.Tensor
+    images: int
 
 
 def order(labels: np.ndarray, seed: int, epoch: int, oversample: bool) -> list[tuple[int, int]]:
@@ -158,6 +162,8 @@ class TrainingBatches:
         As in the recipe.
     mix_added : bool
         Mix each image that oversampling adds with another of its class, at the cut.
+    share : Share
+        What this process takes of each batch.
 
     Attributes
     ----------
@@ -176,10 +182,11 @@ class TrainingBatches:
         seed: int,
         oversample: bool,
         mix_added: bool = False,
+        share: Share = ALONE,
     ) -> None:
         self._activations, self._labels, self._n_classes = activations, labels, n_classes
         self._views, self._batch_size, self._seed, self._oversample = views, batch_size, seed, oversample
-        self._mix_added = mix_added
+        self._mix_added, self._share = mix_added, share
         self.next = Clock()
         self._class_of = dict(zip(activations.views.keys, labels.tolist(), strict=False))
 
@@ -211,9 +218,11 @@ class TrainingBatches:
         parts = [turns[part] for part in divide(len(turns), self._batch_size)]
         # The epoch is begun: whoever iterates again gets the next one.
         self.next = Clock(epoch + 1)
-        work = prefetch(iter(parts[first:]), self._load, ahead=2, threads=1)
-        for number, (part, activations) in enumerate(work, start=first):
-            yield Batch(Clock(epoch, number), torch.from_numpy(activations), self._targets(part))
+        own = (list(self._share.of(part)) for part in parts[first:])
+        work = prefetch(own, self._load, ahead=2, threads=1)
+        for number, (turns, activations) in enumerate(work, start=first):
+            images = len(parts[number])
+            yield Batch(Clock(epoch, number), torch.from_numpy(activations), self._targets(turns), images)
 
     def _load(self, turns: list["_Turn"]) -> np.ndarray:
         return _mix(self._activations.batch(_places(turns)), turns)
@@ -271,24 +280,35 @@ class EvaluationBatches:
         Their classes; -1 where unknown.
     batch_size : int
         Images at a time.
+    share : Share
+        Several processes take whole batches each, so that these are what they are in one process. A process for
+        which there is none repeats the first one: Lightning leaves out a validation without batches.
     """
 
     def __init__(
-        self, activations: Activations, indices: list[int], labels: np.ndarray, batch_size: int
+        self,
+        activations: Activations,
+        indices: list[int],
+        labels: np.ndarray,
+        batch_size: int,
+        share: Share = ALONE,
     ) -> None:
         self._activations, self._indices, self._labels = activations, indices, labels
         self._batch_size = batch_size
+        numbers = range(-(-len(indices) // batch_size))
+        self._numbers = share.of(numbers) or numbers[:1]
 
     def __len__(self) -> int:
-        return -(-len(self._indices) // self._batch_size)
+        return len(self._numbers)
 
     def __iter__(self) -> Iterator[Batch]:
-        starts = iter(range(0, len(self._indices), self._batch_size))
+        starts = (number * self._batch_size for number in self._numbers)
 
         def activations(start: int) -> np.ndarray:
             places = [(index, 0) for index in self._indices[start : start + self._batch_size]]
             return self._activations.batch(places)
 
-        for number, (start, values) in enumerate(prefetch(starts, activations, ahead=2, threads=1)):
+        for start, values in prefetch(starts, activations, ahead=2, threads=1):
             labels = torch.from_numpy(self._labels[start : start + self._batch_size])
-            yield Batch(Clock(0, number), torch.from_numpy(values), labels)
+            clock = Clock(0, start // self._batch_size)
+            yield Batch(clock, torch.from_numpy(values), labels, len(values))

@@ -102,7 +102,9 @@ class Keeper(lightning.Callback):
         self.save(trainer, pl_module)
 
     def save(self, trainer: lightning.Trainer, module: SuffixTraining) -> None:
-        """Write `last.safetensors` and `metrics.csv`."""
+        """Write `last.safetensors` and `metrics.csv`; of several processes, the first one does."""
+        if not trainer.is_global_zero:
+            return
         optimiser = trainer.optimizers[0]
         model = trainable_state(module.network, module.phases[-1][1])
         stopping = self.early_stopping
@@ -205,7 +207,7 @@ class Advance(lightning.Callback):
         self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         """Count the batch."""
-        self.advance(len(batch.activations))
+        self.advance(batch.images)
 
 
 class Tell(lightning.Callback):

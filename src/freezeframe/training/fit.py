@@ -37,6 +37,7 @@ from freezeframe.training.callbacks import (
     write_metrics,
 )
 from freezeframe.training.checkpoints import Checkpoint, Mirror, restore_from_mirror
+from freezeframe.training.devices import Team
 from freezeframe.training.losses import make_loss
 from freezeframe.training.module import SuffixTraining
 from freezeframe.training.predict import EVALUATION_BATCH, predict_places, write_predictions
@@ -77,8 +78,8 @@ def train(recipe: Recipe, out: Path, shared: Shared | None = None, watch: Watch 
     out = Path(out).absolute()
     # Members share a recipe, so each run has a folder of its own in the mirror.
     mirror = None if recipe.mirror is None else recipe.mirror / out.name
-    with files.exclusive(out / ".lock", on_wait=lambda: _refuse_second(out)):
-        if restore_from_mirror(out, mirror):
+    with Team(recipe, out) as team, _alone(out, team):
+        if team.share.first and restore_from_mirror(out, mirror):
             say(f"Restored {out} from its mirror {mirror}.")
         if (out / "recipe.yaml").exists():
             check_same(out, recipe)
@@ -88,14 +89,22 @@ def train(recipe: Recipe, out: Path, shared: Shared | None = None, watch: Watch 
                 more = 2 * status["recipe_epochs"]
                 say(f"{out} is finished. To go on, ask for more epochs: --set epochs={more}.")
                 return out
-        recipe.write(out / "recipe.yaml")
+        if team.share.first:
+            recipe.write(out / "recipe.yaml")
         _quiet()
         try:
             with _deterministic(recipe.deterministic), _threads(recipe.threads):
-                return _train(recipe, out, mirror, shared or Shared(), watch)
+                return _train(recipe, out, mirror, shared or Shared(), watch, team)
         finally:
             # Lightning's trainer is a cycle that holds activations and sessions; the next member needs the room.
             gc.collect()
+
+
+def _alone(out: Path, team: Team) -> contextlib.AbstractContextManager[None]:
+    """Hold the run's folder; the first of several processes does it for all."""
+    if not team.share.first:
+        return contextlib.nullcontext()
+    return files.exclusive(out / ".lock", on_wait=lambda: _refuse_second(out))
 
 
 def _refuse_second(out: Path) -> None:
@@ -107,25 +116,28 @@ def _refuse_second(out: Path) -> None:
 
 
 def _train(
-    recipe: Recipe, out: Path, mirror_folder: Path | None, shared: Shared, watch: Watch | None
+    recipe: Recipe, out: Path, mirror_folder: Path | None, shared: Shared, watch: Watch | None, team: Team
 ) -> Path:
     begun = time.monotonic()
     machine.forget_peak_memory()
     manifest = run_manifest(recipe, out, shared)
-    mirror = Mirror(out, mirror_folder)
+    mirror = Mirror(out, mirror_folder if team.share.first else None)
     try:
         parts = shared.assemble(recipe, len(manifest.classes))
         weights = _check_weights(out, parts)
         manifest = shared.readable(parts, manifest)
         _check_splits(manifest)
-        files.write_json(out / "environment.json", environment())
-        manifest.write(out / "manifest.parquet")
-        write_status(out, status="running", name=out.name, recipe_epochs=recipe.epochs, weights=weights)
-        mirror.copy("recipe.yaml", "manifest.parquet", "environment.json", "run.json")
+        if team.share.first:
+            files.write_json(out / "environment.json", environment())
+            manifest.write(out / "manifest.parquet")
+            write_status(out, status="running", name=out.name, recipe_epochs=recipe.epochs, weights=weights)
+            mirror.copy("recipe.yaml", "manifest.parquet", "environment.json", "run.json")
 
         fitting = Fitting(recipe, parts, manifest, shared)
         activations, choice, store_seconds = fitting.activations()
-        keeper = fitting.fit(out, activations, mirror, watch)
+        keeper = fitting.fit(out, activations, mirror, team, watch)
+        if not team.share.first:
+            return out
         predicting = time.monotonic()
         _finish(out, fitting, keeper, activations)
         done = time.monotonic()
@@ -234,8 +246,10 @@ class Fitting:
         )
         return source, choice, time.monotonic() - start
 
-    def fit(self, out: Path, activations: Activations, mirror: Mirror, watch: Watch | None = None) -> Keeper:
-        """Train from where the run stands to its end."""
+    def fit(
+        self, out: Path, activations: Activations, mirror: Mirror, team: Team, watch: Watch | None = None
+    ) -> Keeper:
+        """Train from where the run stands to its end, together with the other processes of the team."""
         recipe, parts = self.recipe, self.parts
         batches = TrainingBatches(
             activations,
@@ -246,10 +260,11 @@ class Fitting:
             seed=recipe.seed,
             oversample=recipe.imbalance in COPYING,
             mix_added=recipe.imbalance == "mixup",
+            share=team.share,
         )
         loss = make_loss(recipe, self.labels, len(self.manifest.classes))
         per_epoch = batches.batches_in(0)
-        module = SuffixTraining(recipe, parts.network, parts.cut, parts.phases, loss, per_epoch)
+        module = SuffixTraining(recipe, parts.network, parts.cut, parts.phases, loss, per_epoch, team.share)
         stopping = None
         if recipe.patience is not None:
             stopping = EarlyStopping(
@@ -281,17 +296,20 @@ class Fitting:
             [index for index, _ in self.places("validation")],
             self.evaluation_sets["validation"].labels(),
             EVALUATION_BATCH,
+            team.share,
         )
         images = epochs * len(batches.places(0)) - module.clock.batch * recipe.batch_size
         with progress(f"Training {out.name}", images) as advance:
             callbacks = [
                 *restore,
+                *team.callbacks(),
                 Advance(advance),
                 *([stopping] if stopping else []),
                 keeper,
                 *([Tell(watch)] if watch else []),
             ]
-            trainer = self._trainer(out, epochs, callbacks)
+            team.start()
+            trainer = self._trainer(out, epochs, callbacks, team)
             try:
                 trainer.fit(module, train_dataloaders=batches, val_dataloaders=validation)
             except SystemExit as stop:
@@ -300,14 +318,18 @@ class Fitting:
                 raise
         return keeper
 
-    def _trainer(self, out: Path, epochs: int, callbacks: list[lightning.Callback]) -> lightning.Trainer:
+    def _trainer(
+        self, out: Path, epochs: int, callbacks: list[lightning.Callback], team: Team
+    ) -> lightning.Trainer:
         recipe = self.recipe
         mixed = self.parts.device == "cuda"
         precision = ("16-mixed" if mixed else "32-true") if recipe.precision == "auto" else recipe.precision
         return lightning.Trainer(
             max_epochs=epochs,
             accelerator="gpu" if self.parts.device == "cuda" else "cpu",
-            devices=1,
+            devices=recipe.devices,
+            num_nodes=recipe.num_nodes,
+            strategy=team.strategy(),
             precision={"32": "32-true"}.get(precision, precision),  # pyright: ignore[reportArgumentType]
             deterministic="warn" if recipe.deterministic else False,
             logger=TensorBoardLogger(out, name="", version="tensorboard"),

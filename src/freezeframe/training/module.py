@@ -5,6 +5,9 @@ the statistics of BatchNorm, which sees the parts), and the number of parts may 
 memory runs out.
 """
 
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+
 import lightning
 import numpy as np
 import torch
@@ -15,12 +18,22 @@ from freezeframe.backbones import unfreeze
 from freezeframe.backbones.cut import Cut
 from freezeframe.backbones.unfreeze import Unfrozen
 from freezeframe.backbones.zoo import Network
+from freezeframe.errors import UserError
 from freezeframe.progress import say
 from freezeframe.recipe import Recipe
 from freezeframe.seeds import derive_seed
 from freezeframe.training.batches import Batch, Clock
 from freezeframe.training.losses import Loss
 from freezeframe.training.schedule import parameter_groups, rate_factor
+from freezeframe.training.shares import (
+    ALONE,
+    AsWhole,
+    Share,
+    anybody,
+    gathered,
+    sum_gradients,
+    trains_batch_norm,
+)
 
 # The plateau schedule: after so many epochs without a better validation loss, this factor on the learning rate.
 PLATEAU_FACTOR = 0.1
@@ -53,6 +66,8 @@ class SuffixTraining(lightning.LightningModule):
         From `losses.make_loss`.
     batches_per_epoch : int
         For the schedule.
+    share : Share
+        What this process takes of each batch, where several train together.
     """
 
     def __init__(
@@ -63,6 +78,7 @@ class SuffixTraining(lightning.LightningModule):
         phases: list[tuple[int, Unfrozen]],
         loss: Loss,
         batches_per_epoch: int,
+        share: Share = ALONE,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -71,13 +87,13 @@ class SuffixTraining(lightning.LightningModule):
         self.recipe, self.cut, self.phases, self.loss = recipe, cut, phases, loss
         # Not a sub-module: the frozen part neither trains nor travels to the device with the suffix.
         self.whole: list[torch.nn.Module] = [network.module]
-        self.batches_per_epoch = batches_per_epoch
+        self.batches_per_epoch, self.share = batches_per_epoch, share
         self.accumulate = recipe.accumulate
         self.clock = Clock()
         self.history: list[dict[str, float]] = []
         self.loss_sum, self.image_count = 0.0, 0
         self.plateau: torch.optim.lr_scheduler.ReduceLROnPlateau | None = None
-        self._validation: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._validation: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
     @property
     def network(self) -> torch.nn.Module:
@@ -119,7 +135,7 @@ class SuffixTraining(lightning.LightningModule):
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Move a batch to where the suffix is."""
-        return Batch(batch.clock, batch.activations.to(device), batch.targets.to(device))
+        return replace(batch, activations=batch.activations.to(device), targets=batch.targets.to(device))
 
     def forward(self, activations: torch.Tensor) -> torch.Tensor:
         """From flattened activations (N, size) to logits (N, C)."""
@@ -134,29 +150,36 @@ class SuffixTraining(lightning.LightningModule):
         optimiser = self._optimiser()
         self._set_rates(optimiser)
         while True:
+            loss, failed = 0.0, False
             try:
                 loss = self._gradient(batch, optimiser)
-                break
             except RuntimeError as error:
-                if not _out_of_memory(error) or self.accumulate >= len(batch.activations):
+                if not _out_of_memory(error) or self.accumulate >= batch.images:
                     raise
+                failed = True
+                self._refuse_alone(error)
             # Outside the handler, so that the failed step's tensors are let go.
+            if self.share.count > 1:
+                failed = anybody(failed, self.device)
+            if not failed:
+                break
             self.accumulate *= 2
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             say(
-                f"Out of memory: batches of {len(batch.activations)} are now computed in {self.accumulate} parts "
+                f"Out of memory: batches of {batch.images} are now computed in {self.accumulate} parts "
                 "with the gradient summed."
             )
+        if self.share.count > 1:
+            loss = sum_gradients(self._trained(optimiser), loss)
         if self.recipe.clip_gradient:
             # Gradients still carry the loss scale of mixed precision here, so the limit takes it too.
             scaler = getattr(self.trainer.precision_plugin, "scaler", None)
             scale = 1.0 if scaler is None else scaler.get_scale()
-            parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
-            torch.nn.utils.clip_grad_norm_(parameters, self.recipe.clip_gradient * scale)
+            torch.nn.utils.clip_grad_norm_(self._trained(optimiser), self.recipe.clip_gradient * scale)
         optimiser.step()
-        self.loss_sum += loss * len(batch.activations)
-        self.image_count += len(batch.activations)
+        self.loss_sum += loss * batch.images
+        self.image_count += batch.images
         self.clock = Clock(batch.clock.epoch, batch.clock.batch + 1)
         self._write_scalars(loss, optimiser)
 
@@ -165,20 +188,42 @@ class SuffixTraining(lightning.LightningModule):
         assert isinstance(optimiser, torch.optim.Optimizer)  # Lightning's wrapper behaves as one
         return optimiser
 
+    def _trained(self, optimiser: torch.optim.Optimizer) -> list[torch.nn.Parameter]:
+        return [parameter for group in optimiser.param_groups for parameter in group["params"]]
+
+    def _refuse_alone(self, error: RuntimeError) -> None:
+        """Refuse what one of several processes can't mend: the others wait for its part of a BatchNorm's mean."""
+        if self.share.count > 1 and trains_batch_norm(self.suffix):
+            raise UserError(
+                "A device's memory ran out in the middle of a batch.",
+                f"a share of batch_size: {self.recipe.batch_size} that fits.",
+                "Begin anew with accumulate: 2, or a smaller batch_size.",
+            ) from error
+
     def _gradient(self, batch: Batch, optimiser: torch.optim.Optimizer) -> float:
+        """Compute the gradient of the process's share of a batch; returns its share of the loss."""
         optimiser.zero_grad()
-        count = len(batch.activations)
+        count = batch.images
         size = -(-count // self.accumulate)
         total = 0.0
         # Dropout and stochastic depth depend on (seed, epoch, batch): a resumed run draws the same.
         torch.manual_seed(derive_seed(self.recipe.seed, "step", batch.clock.epoch, batch.clock.batch))
         for start in range(0, count, size):
-            part = slice(start, start + size)
-            share = len(batch.activations[part]) / count
-            loss = self.loss(self(batch.activations[part]), batch.targets[part]) * share
+            stop = min(start + size, count)
+            own = self.share.rows(start, stop)
+            activations, targets = batch.activations[own], batch.targets[own]
+            with self._as_whole(start, stop):
+                logits = self(activations)
+            # A process without an image in this part still takes part in it.
+            loss = self.loss(logits, targets) * (len(targets) / count) if len(targets) else logits.sum()
             self.manual_backward(loss)
             total += loss.item()
         return total
+
+    def _as_whole(self, start: int, stop: int) -> AbstractContextManager[object]:
+        if self.share.count == 1:
+            return nullcontext()
+        return AsWhole(stop - start, self.share.within(start, stop))
 
     def _set_rates(self, optimiser: torch.optim.Optimizer) -> None:
         progress = self.clock.epoch + self.clock.batch / self.batches_per_epoch
@@ -199,12 +244,13 @@ class SuffixTraining(lightning.LightningModule):
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Gather the logits of one batch."""
-        self._validation.append((self(batch.activations).float().cpu(), batch.targets.cpu()))
+        self._validation[batch.clock.batch] = (self(batch.activations).float().cpu(), batch.targets.cpu())
 
     def on_validation_epoch_end(self) -> None:
         """Log what early stopping and the choice of the best epoch look at."""
-        logits, labels = (torch.cat(parts) for parts in zip(*self._validation, strict=True))
-        self._validation.clear()
+        parts = gathered(self._validation) if self.share.count > 1 else self._validation
+        logits, labels = (torch.cat(column) for column in zip(*parts.values(), strict=True))
+        self._validation = {}
         # Without weights and smoothing, so that recipes can be compared.
         loss = F.cross_entropy(logits, labels).item()
         accuracy = (logits.argmax(1) == labels).float().mean().item()
