@@ -14,7 +14,7 @@ from freezeframe.recipe import Recipe
 from freezeframe.training.fit import train
 from freezeframe.training.predict import predict_manifest
 from freezeframe.training.run import read_status
-from freezeframe.training.shared import Shared
+from freezeframe.training.shared import TRAINING_FIELDS, Shared, network_key
 
 
 def alike(run, other) -> bool:
@@ -93,3 +93,26 @@ def test_weights_of_what_trained_refuse_other_pretrained_weights(recipe, tmp_pat
     other = Recipe.parse({**recipe.to_dict(), "weights": "none"})
     with pytest.raises(UserError, match="on top of other pretrained weights"):
         zoo.restore(other, 2, run / "checkpoints" / "best.safetensors")
+
+
+def test_a_network_is_used_again_only_where_nothing_that_decides_it_differs(recipe):
+    key = network_key(recipe)
+    assert network_key(recipe.changed(learning_rate=0.5, seed=9, epochs=1, imbalance="focal")) == key
+    for field, value in {
+        "backbone": "efficientnet-lite1",
+        "weights": "none",
+        "dropout": 0.5,
+        "hidden": 4,
+        "preprocess": ["grey"],
+        "normalise": "none",
+        "unfreeze": "head",
+        "executor": "torch",
+        "activation_dtype": "float16",
+    }.items():
+        assert network_key(recipe.changed(**{field: value})) != key, field
+    random = recipe.changed(weights="none")
+    assert network_key(random) != network_key(random.changed(seed=3))
+
+
+def test_every_field_that_is_said_to_decide_nothing_is_a_field():
+    assert set(Recipe.model_fields) >= TRAINING_FIELDS

@@ -15,20 +15,11 @@ from freezeframe.study.spec import Cell
 from freezeframe.training.activations import CHUNK, fits_on_disk, prefetch
 from freezeframe.training.assembly import CHECKED_IMAGES, Assembly
 from freezeframe.training.fit import Fitting
-from freezeframe.training.shared import Shared
+from freezeframe.training.shared import Shared, network_key
 from freezeframe.training.views import Place, Views
 
-# Fields that decide which images go through which frozen network, whatever is trained behind it.
-GROUP_FIELDS = (
-    "backbone",
-    "weights",
-    "transfer",
-    "preprocess",
-    "executor",
-    "activation_dtype",
-    "store",
-    "device",
-)
+# Fields that say what lies behind the frozen part, and how many threads compute it.
+BEHIND = ("unfreeze", "hidden", "dropout", "threads")
 # Fields that decide which views of which images a training reads, and at which cut.
 WANTED_FIELDS = (
     "data", "split", "check_overlap", "augment", "views", "augment_seed", "epochs", "imbalance", "unfreeze",
@@ -71,16 +62,15 @@ def groups(cells: Sequence[Cell]) -> list[list[Cell]]:
 
 
 def group_key(recipe: Recipe) -> str:
-    """Return the hash of what decides which frozen network a training begins with."""
-    plain = recipe.to_dict()
-    # Layers that do not come from a file depend on the seed.
-    seed = recipe.seed if recipe.weights == "none" or recipe.transfer else None
-    return files.sha256_json([seed, {name: plain[name] for name in GROUP_FIELDS}])
+    """Return the hash of what decides which frozen network a training begins with, and what it is shown."""
+    return network_key(recipe, BEHIND)
 
 
 def _reading(recipe: Recipe) -> str:
+    """Return the hash of what decides which activations a training reads."""
     plain = recipe.to_dict()
-    return files.sha256_json({name: plain[name] for name in WANTED_FIELDS})
+    seeds = [recipe.seed if seed is None else seed for seed in (recipe.augment_seed, recipe.split.seed)]
+    return files.sha256_json([seeds, {name: plain[name] for name in WANTED_FIELDS}])
 
 
 def wanted(recipes: Sequence[Recipe], shared: Shared, prepare: bool = True) -> list[Wanted]:

@@ -6,7 +6,7 @@ it changes a result: a network that is used again gets back the weights that it 
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -27,11 +27,14 @@ from freezeframe.training.views import Place, Views
 
 Value = TypeVar("Value")
 
-# The fields of a recipe that decide what network is built and where it is divided.
-NETWORK_FIELDS = (
-    "backbone", "weights", "transfer", "dropout", "hidden", "preprocess", "unfreeze", "device", "store", "executor",
-    "threads", "activation_dtype",
-)  # fmt: skip
+# The fields of a recipe that decide nothing about what network is built, where it is divided and what it is shown.
+# A field that is not here makes networks different, so that one which is forgotten costs time and no correctness.
+TRAINING_FIELDS = frozenset({
+    "data", "split", "check_overlap", "max_unreadable", "augment", "views", "augment_seed", "epochs", "batch_size",
+    "accumulate", "optimiser", "learning_rate", "backbone_learning_rate", "learning_rate_decay", "weight_decay",
+    "momentum", "schedule", "warmup_epochs", "clip_gradient", "imbalance", "label_smoothing", "focal_gamma",
+    "patience", "precision", "deterministic", "activations", "keep_weights", "mirror", "checkpoint_seconds", "seed",
+})  # fmt: skip
 NETWORKS = 6
 MANIFESTS = 24
 VIEWS = 8
@@ -88,8 +91,7 @@ class Shared:
 
     def assemble(self, recipe: Recipe, n_classes: int) -> Assembly:
         """Build network, cut and executor of a recipe, or give a network of an earlier training its first weights."""
-        random = recipe.weights == "none" or recipe.transfer is not None
-        key = (_key(recipe, *NETWORK_FIELDS), n_classes, recipe.seed if random else None)
+        key = (network_key(recipe), n_classes)
 
         def build() -> tuple[Assembly, dict[str, torch.Tensor]]:
             parts = assembling.assemble(recipe, n_classes)
@@ -139,6 +141,22 @@ class Shared:
             self._chosen = (key, found)
         checked, activations, choice = self._chosen[1]
         return replace(parts, executor=checked.executor), activations, choice
+
+
+def network_key(recipe: Recipe, besides: Collection[str] = ()) -> str:
+    """Return the hash of what decides which network a training begins with, and what it is shown.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Of the training.
+    besides : collection of str
+        Fields that are not to count either.
+    """
+    # Layers that do not come from a file depend on the seed.
+    seed = recipe.seed if recipe.weights == "none" or recipe.transfer is not None else None
+    fields = [name for name in Recipe.model_fields if name not in TRAINING_FIELDS and name not in besides]
+    return files.sha256_json([seed, _key(recipe, *fields)])
 
 
 def _key(recipe: Recipe, *fields: str) -> str:
