@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from freezeframe.verbs.preview import Cell, Row
 
 # Inches. A cell is as wide as a caption of some 26 letters; 110 dots an inch make its picture 200 pixels wide.
-CELL, CAPTION, LEFT, GAP, DOTS = 1.85, 0.62, 1.3, 0.12, 110
+CELL, LEFT, GAP, DOTS = 1.85, 1.3, 0.12, 110
 LETTERS, LINE = 30, 0.135
 WARNING = "#b3401a"
 
@@ -44,7 +44,9 @@ def draw(path: Path, title: str, headings: Sequence[str], rows: Sequence[Row], f
     facts = textwrap.fill(facts, int(width * 15))
     heading_lines = max(heading.count("\n") for heading in headings) + 1
     top = 0.5 + LINE * 1.25 * (facts.count("\n") + 1) + 0.15 + LINE * 1.2 * heading_lines
-    height = top + len(rows) * (CELL + CAPTION) + 0.1
+    longest = max(len(_caption(cell)) for row in rows for cell in row.cells)
+    pitch = CELL + LINE * longest + 0.15
+    height = top + len(rows) * pitch + 0.05
     figure = Figure(figsize=(width, height), dpi=DOTS, facecolor="white")
     FigureCanvasAgg(figure)
 
@@ -59,7 +61,7 @@ def draw(path: Path, title: str, headings: Sequence[str], rows: Sequence[Row], f
         write(x, y, name, fontsize=9, fontweight="bold")
         write(x, y + 0.16, rest, fontsize=7, color="#444444")
     for place, row in enumerate(rows):
-        y = top + place * (CELL + CAPTION)
+        y = top + place * pitch
         write(GAP, y, textwrap.fill(row.label, 15), fontsize=10, fontweight="bold")
         file_name = row.name.rpartition("/")[2]
         write(GAP, y + 0.35, textwrap.fill(file_name, 19), fontsize=7, color="#444444")
@@ -70,16 +72,15 @@ def draw(path: Path, title: str, headings: Sequence[str], rows: Sequence[Row], f
             picture = _shown(cell.pixels)
             axes.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
             axes.set_axis_off()
-            lines = [*textwrap.wrap(cell.warning, LETTERS), *_wrapped(cell)]
             style = {"fontsize": 7, "color": WARNING if cell.warning else "#444444"}
             tall = CELL * min(1.0, picture.shape[0] / picture.shape[1])
-            write(x, y + tall + 0.04, "\n".join(lines[:4]), **style)
+            write(x, y + tall + 0.04, "\n".join(_caption(cell)), **style)
     with files.atomic(path) as temporary:
         figure.savefig(temporary, format="png", dpi=DOTS)
 
 
-def _wrapped(cell: Cell) -> list[str]:
-    return [line for text in cell.lines for line in textwrap.wrap(text, LETTERS)]
+def _caption(cell: Cell) -> list[str]:
+    return [line for text in (cell.warning, *cell.lines) for line in textwrap.wrap(text, LETTERS)]
 
 
 def _shown(pixels: np.ndarray) -> np.ndarray:
