@@ -28,7 +28,7 @@ from freezeframe.data.manifest import Manifest
 from freezeframe.errors import UserError
 from freezeframe.recipe import Recipe
 from freezeframe.seeds import derive_seed
-from freezeframe.study.sharing import GROUP_FIELDS, group_key
+from freezeframe.study.sharing import group_key
 from freezeframe.training.fit import PREDICTED_SPLITS, Fitting, run_manifest
 from freezeframe.training.predict import write_predictions
 from freezeframe.training.run import read_status, write_status
@@ -38,7 +38,7 @@ Method = Literal["linear probe", "PCA + logistic regression"]
 METHODS: tuple[Method, ...] = ("linear probe", "PCA + logistic regression")
 
 # Inverse strengths of the regularisation, from almost a constant answer to almost none.
-STRENGTHS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+STRENGTHS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
 COMPONENTS = (2, 4, 8, 16, 32, 64, 128, 256)
 ITERATIONS = 500
 BATCH = 256
@@ -122,10 +122,16 @@ class Baseline:
 
 def recipe_of(recipe: Recipe) -> Recipe:
     """Return the recipe that asks the store for what baselines need: images as they are, right before the head."""
-    own = recipe.to_dict()
-    # What a training does behind the frozen network is no part of it.
-    names = (*GROUP_FIELDS, *DATA_FIELDS, "max_unreadable", "threads", "seed", "augment_seed")
-    return Recipe.parse({**{name: own[name] for name in names}, "unfreeze": "head", "activations": "store"})
+    return recipe.changed(
+        unfreeze="head",
+        hidden=None,
+        dropout=0.0,
+        augment="none",
+        views=None,
+        imbalance="none",
+        epochs=1,
+        activations="store",
+    )
 
 
 def names(recipe: Recipe) -> dict[str, Method]:

@@ -336,6 +336,11 @@ class Trials:
         state = self._folder.state(name)
         if state == "waiting":
             return
+        run = self._folder.run(name) / "run.json"
+        if run.exists():
+            # As the run says them: by the database's clock a trial that was resumed would include the time between.
+            seconds = files.read_json(run).get("seconds", {}).get("total")
+            asked.set_user_attr("seconds", seconds)
         value = self._value(name) if state == "finished" else math.nan
         if state == "pruned":
             self._trials.tell(asked, state=TrialState.PRUNED)
@@ -368,7 +373,6 @@ class Trials:
             outside = frozen.number == 0 and not self._base_inside
             value = frozen.user_attrs.get("value", frozen.value)
             state = STATES[frozen.state.name]
-            seconds = None if frozen.duration is None else round(frozen.duration.total_seconds(), 2)
             rows.append(
                 {
                     "trial": frozen.number,
@@ -376,7 +380,7 @@ class Trials:
                     "state": "finished" if "value" in frozen.user_attrs else state,
                     # A stopped trial's last report is in another measure where the study's is not reported.
                     "value": value if state != "pruned" or self._study.metric in REPORTED else None,
-                    "seconds": seconds,
+                    "seconds": frozen.user_attrs.get("seconds"),
                     "in_space": not outside,
                     "point": self._base if outside else frozen.params,
                 }
