@@ -158,6 +158,11 @@ class Recipe(Section):
         default=None,
         description="named steps from decoded image to input; the backbone's own size, padded, where left out",
     )
+    normalise: Literal["weights", "none"] = Field(
+        default="weights",
+        description="weights: by the mean and deviation that the pretrained weights were made with; none: values from "
+        "0 to 1 as they are",
+    )
     augment: str | dict[str, Any] = Field(
         default="none", description="augmentation policy by name, or {policy: name, ...}"
     )
@@ -225,7 +230,7 @@ class Recipe(Section):
     )
     num_nodes: PositiveInteger = Field(default=1, description="machines that train together")
     strategy: str = Field(
-        default="auto", description="Lightning's strategy where there are several devices: ddp, fsdp, ..."
+        default="auto", description="Lightning's strategy where there are several devices: ddp (auto is the same)"
     )
 
     activations: Literal["auto", "store", "live"] = Field(

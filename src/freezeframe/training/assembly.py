@@ -112,8 +112,11 @@ def views_of(recipe: Recipe, policy: augment.Policy) -> int:
 
 
 def preprocessing_of(recipe: Recipe, backbone: Backbone) -> Preprocessing:
-    """Return the preparation of images that a recipe asks for, with the normalisation of the backbone's weights."""
-    return Preprocessing.from_steps(recipe.preprocess, backbone.input_size, backbone.mean, backbone.std)
+    """Return the preparation of images that a recipe asks for."""
+    mean, std = backbone.mean, backbone.std
+    if recipe.normalise == "none":
+        mean, std = (0.0,) * 3, (1.0,) * 3
+    return Preprocessing.from_steps(recipe.preprocess, backbone.input_size, mean, std)
 
 
 def assemble(recipe: Recipe, n_classes: int, trained: Path | None = None) -> Assembly:
