@@ -113,6 +113,11 @@ class Board:
             return f"{self._count()} {name}: stopped early, as it is worse than others."
         return event.get("message") if kind == "note" else None
 
+    def take_over(self, other: "Board", elapsed: float) -> None:
+        """Become what another process's board is, which began so many seconds ago."""
+        vars(self).update(vars(other))
+        self._begun = time.monotonic() - elapsed
+
     def seconds_left(self) -> float | None:
         """Estimate the seconds left from what was done since this process began; None before there is any."""
         elapsed = time.monotonic() - self._begun

@@ -71,11 +71,16 @@ def run(study: Study, folder: StudyFolder, workers: int | None = None, retry: bo
         say(f"{count} trainings that failed are tried again.")
     if trials is not None:
         trials.settle()
-    board = _board(study, folder)
+    board = board_of(study, folder)
     if not board.left:
         return board
+    if study.engine == "ray":
+        from freezeframe.study import ray_engine
+
+        ray_engine.run(folder, board, workers)
+        return board
     deaths: Counter[str] = Counter()
-    with folder.timed(), _shown(board) as show:
+    with folder.timed(), shown(board) as show:
         while True:
             count = workers or default_workers()
             if trials is None or trials.limit is not None:
@@ -84,7 +89,7 @@ def run(study: Study, folder: StudyFolder, workers: int | None = None, retry: bo
             _round(study, folder, board, count, deaths, show)
             if trials is not None:
                 trials.settle()
-            _look(study, folder, board)
+            look(study, folder, board)
             if not board.left:
                 return board
             if board.left == before and not _wait_for_others(study, folder, board):
@@ -93,16 +98,17 @@ def run(study: Study, folder: StudyFolder, workers: int | None = None, retry: bo
                 )
 
 
-def _board(study: Study, folder: StudyFolder) -> Board:
+def board_of(study: Study, folder: StudyFolder) -> Board:
+    """Return a study's board as its folder has it."""
     cells = folder.cells()
     plan = folder.path / "plan.json"
     estimates = files.read_json(plan).get("cells", {}) if plan.exists() else {}
     board = Board(len(cells), study.metric, estimates)
-    _look(study, folder, board)
+    look(study, folder, board)
     return board
 
 
-def _look(study: Study, folder: StudyFolder, board: Board) -> None:
+def look(study: Study, folder: StudyFolder, board: Board) -> None:
     """See what is done by now, whoever did it; of a search also how much there will be."""
     if study.search is not None:
         board.total = expected(study, folder)
@@ -141,7 +147,7 @@ def _round(
                             processes[number] = _start(folder, number, count, events)
             if time.monotonic() - looked > SECONDS_BETWEEN_LOOKS:
                 looked = time.monotonic()
-                _look(study, folder, board)
+                look(study, folder, board)
     finally:
         for process in processes.values():
             assert process.stdin is not None
@@ -210,16 +216,16 @@ def _wait_for_others(study: Study, folder: StudyFolder, board: Board) -> bool:
         for name in open_ones:
             with folder.claim(name) as free:
                 if free:
-                    _look(study, folder, board)
+                    look(study, folder, board)
                     return waited
         if not open_ones:
-            _look(study, folder, board)
+            look(study, folder, board)
             return True
         if not waited:
             say(f"Other processes are at the last {len(open_ones)} trainings; waiting for them.")
         waited = True
         time.sleep(SECONDS_BETWEEN_LOOKS)
-        _look(study, folder, board)
+        look(study, folder, board)
 
 
 class _Show:
@@ -234,7 +240,8 @@ class _Show:
 
 
 @contextlib.contextmanager
-def _shown(board: Board) -> Iterator[_Show]:
+def shown(board: Board) -> Iterator[_Show]:
+    """Show a board while the block runs; what is yielded takes the lines of a log."""
     if not console.is_terminal:
         say(f"{board.left} of {board.total} trainings to do.")
         yield _Show(None)

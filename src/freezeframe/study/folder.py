@@ -9,6 +9,7 @@ baselines/<name>/    predictions of a linear probe, and of PCA with logistic reg
 ensembles/<name>/    ensembles of the runs
 plan.json            what it was estimated to cost
 progress.json        what it took
+nodes.json           on a Ray cluster: which node's store holds which frozen network's activations
 logs/                what the worker processes said
 """
 
