@@ -277,9 +277,8 @@ def _pooled(flat: np.ndarray, shapes: Sequence[tuple[int, ...]]) -> np.ndarray:
 def fit(method: Method, features: Features, seed: int) -> Baseline:
     """Choose regularisation and components on the validation images, and fit.
 
-    The components are tried as the first ones of one decomposition, and each regression of a path begins where the one
-    before it, more strongly regularised, ended. What was chosen is then fitted afresh, as
-    ``make_pipeline(StandardScaler(), PCA(components), LogisticRegression(C=c))`` would be.
+    The components are tried as the first ones of one decomposition. What was chosen is then fitted afresh, as
+    ``make_pipeline(StandardScaler(), PCA(components), LogisticRegression(C=c))``.
 
     Parameters
     ----------
@@ -304,9 +303,11 @@ def fit(method: Method, features: Features, seed: int) -> Baseline:
     n_classes = len(features.manifest.classes)
     best = (math.inf, STRENGTHS[0], counts[0])
     for count in counts:
-        regression, loss = LogisticRegression(warm_start=True, max_iter=ITERATIONS), math.inf
+        loss = math.inf
         for c in STRENGTHS:
-            _quietly(regression.set_params(C=c), inputs[:, :count], labels)
+            # Each from zero: one that begins where the last ended would stop elsewhere than the model that is kept.
+            regression = LogisticRegression(C=c, max_iter=ITERATIONS)
+            _quietly(regression, inputs[:, :count], labels)
             candidate = Baseline(method, Pipeline([("regression", regression)]), c, count, math.nan)
             answers = candidate.log_probabilities(judged[:, :count], n_classes)
             before_it, loss = loss, _loss(validation_labels, answers)
