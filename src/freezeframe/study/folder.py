@@ -8,6 +8,8 @@ claims/<name>.lock   held by the process that is at it; the system lets go when 
 baselines/<name>/    predictions of a linear probe, and of PCA with logistic regression
 ensembles/<name>/    ensembles of the runs
 plan.json            what it was estimated to cost
+search.json, search.db, trials.json, clock.json
+                     the trials of a search (see `freezeframe.study.trials`)
 progress.json        what it took
 nodes.json           on a Ray cluster: which node's store holds which frozen network's activations
 logs/                what the worker processes said
