@@ -53,7 +53,8 @@ def write_predictions(folder: Path, manifest: Manifest, skill: float, seed: int)
 def in_fold(manifest: Manifest, fold: int, folds: int) -> Manifest:
     """Make the images of one fold the test split, by patient."""
     number = manifest.table["patient"].astype("category").cat.codes.to_numpy()
-    split = np.where(number % folds == fold, "test", np.where(number % 5 == 4, "validation", "train"))
+    turn = number // len(manifest.classes)  # the classes take turns, and each fold has all of them
+    split = np.where(turn % folds == fold, "test", np.where(turn % 5 == 4, "validation", "train"))
     return Manifest(manifest.table.assign(split=split), manifest.root, manifest.classes, manifest.notes)
 
 

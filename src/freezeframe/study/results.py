@@ -1,7 +1,7 @@
 """What a study has found so far: its folder, read into plain data.
 
-Cells may be finished, failed, begun or still waiting; whatever is there is read, and nothing that is missing is
-an error.
+Cells may be finished, failed, given up, begun or still waiting; whatever is there is read, and nothing that is
+missing is an error.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ from freezeframe.evaluation import metrics
 
 SCHEMA_VERSION = 1
 SPLITS = ("validation", "test")
-Status = Literal["finished", "failed", "begun", "waiting"]
+Status = Literal["finished", "failed", "pruned", "begun", "waiting"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +68,7 @@ class Cell:
     folder : Path
         Of its run, which may not exist yet.
     status : str
-        'finished', 'failed', 'begun' (trained in part) or 'waiting'.
+        'finished', 'failed', 'pruned' (a search gave it up), 'begun' (trained in part) or 'waiting'.
     run : dict
         Its ``run.json``; empty where there is none.
     failure : dict
@@ -93,6 +93,11 @@ class Cell:
     curves: pd.DataFrame = field(default_factory=pd.DataFrame)
     predictions: Mapping[str, Predictions] = field(default_factory=dict)
     scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    def recipe(self) -> dict[str, Any]:
+        """Read the recipe that its run was trained with, as plain data; empty where there is none."""
+        path = self.folder / "recipe.yaml"
+        return files.read_yaml(path) if path.is_file() else {}
 
 
 @dataclass(frozen=True, eq=False)
@@ -265,6 +270,8 @@ def _cell(planned: Cell, run: dict[str, Any], study: Path, classes: tuple[str, .
     curves = _curves(planned.folder / "metrics.csv")
     if run.get("status") != "finished":
         status: Status = "failed" if failure else "begun" if run else "waiting"
+        if run.get("status") == "pruned":
+            status = "pruned"
         return Cell(*known, status, run, failure, curves)
     try:
         predictions = read_predictions(planned.folder, classes)
