@@ -10,6 +10,8 @@ from typing import Any
 from freezeframe.errors import UserError
 
 LANGUAGES = ("en", "es")
+FILES = ("{code}.json", "study.{code}.json")
+"""Of a language: the words of an evaluation's report and of all pages, and those of a study's."""
 NARROW_SPACE = "\u202f"
 MISSING = "–"
 
@@ -171,10 +173,10 @@ def load(code: str) -> Language:
         If the report does not speak it.
     """
     check(code)
-    text = (
-        resources.files("freezeframe.report").joinpath("locale", f"{code}.json").read_text(encoding="utf-8")
-    )
-    content = json.loads(text)
+    content: dict[str, Any] = {}
+    for name in FILES:
+        path = resources.files("freezeframe.report").joinpath("locale", name.format(code=code))
+        content |= json.loads(path.read_text(encoding="utf-8"))
     notes, parts = (
         tuple((pattern, words) for pattern, words in content.pop(name, []))
         for name in ("notes", "note_parts")

@@ -58,6 +58,7 @@ def render(template: str, language: Language, **values: Any) -> str:
         language=language.code,
         t=language.text,
         lines=lambda cell: _two_lines(cell, language),
+        mark=lambda cell: cell.mark if isinstance(cell, Estimate) else "",
         style=source(environment, "style.css")[0].strip(),
         script=source(environment, "script.js")[0].strip(),
         unfold=source(environment, "unfold.js")[0].strip(),

@@ -2,8 +2,10 @@
 
 import csv
 import io
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 from freezeframe.report.language import MISSING, Language
 
@@ -31,12 +33,13 @@ LATEX = str.maketrans(
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its 95 % interval; a difference is written with its sign."""
+    """A value with its 95 % interval; a difference is written with its sign, and what stands out has a mark."""
 
     value: float | None
     low: float | None = None
     high: float | None = None
     signed: bool = False
+    mark: Literal["", "best", "equal"] = ""
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,7 @@ class Table:
             r"\toprule",
             _latex_row(self.columns),
             r"\midrule",
-            *(_latex_row(write(cell, language) for cell in row) for row in self.rows),
+            *(_latex_row((write(cell, language) for cell in row), map(_emphasis, row)) for row in self.rows),
             r"\bottomrule",
             r"\end{tabular}",
         ]
@@ -120,5 +123,15 @@ def write(cell: Cell, language: Language) -> str:
     return language.integer(cell) if isinstance(cell, int) else language.number(cell)
 
 
-def _latex_row(cells: Iterable[str]) -> str:
-    return " & ".join(cell.translate(LATEX) for cell in cells) + r" \\"
+def _latex_row(cells: Iterable[str], emphases: Iterable[str] = itertools.repeat("")) -> str:
+    escaped = (cell.translate(LATEX) for cell in cells)
+    marked = (
+        rf"\{emphasis}{{{cell}}}" if emphasis else cell
+        for cell, emphasis in zip(escaped, emphases, strict=False)
+    )
+    return " & ".join(marked) + r" \\"
+
+
+def _emphasis(cell: Cell) -> str:
+    mark = cell.mark if isinstance(cell, Estimate) else ""
+    return {"best": "textbf", "equal": "underline"}.get(mark, "")

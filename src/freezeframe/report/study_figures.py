@@ -1,0 +1,216 @@
+"""The figures of a study: differences with the best, costs against score, and all training curves."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from freezeframe.evaluation.intervals import Estimate
+from freezeframe.report.language import Language
+from freezeframe.report.rendering import INK, PALETTE, PAPER, SOFT, STYLE, Drawing
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One line of a forest plot: a difference with its interval, and whether it is told from 0."""
+
+    label: str
+    difference: Estimate
+    real: bool
+
+
+@dataclass(frozen=True)
+class Point:
+    """A setting among costs and scores; `group` has a colour of its own."""
+
+    label: str
+    group: str
+    cost: float
+    score: Estimate
+    front: bool
+    best: bool
+
+
+@dataclass(frozen=True)
+class Line:
+    """A training curve, in the panel and with the colour of two labels."""
+
+    panel: str
+    colour: str
+    curve: pd.DataFrame
+
+
+def forest(name: str, bars: Sequence[Bar], axis: str, description: str, language: Language) -> Drawing:
+    """Draw the differences of settings from the best one, one line each, with their intervals."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(6.6, 1.25 + 0.23 * len(bars)), layout="constrained")
+        axes = figure.subplots()
+        axes.axvline(0, color=SOFT, linewidth=0.9, linestyle=":")
+        for row, bar in enumerate(bars):
+            colour = PALETTE[1] if bar.real else PALETTE[0]
+            if bar.difference.low is not None and bar.difference.high is not None:
+                axes.plot(
+                    [bar.difference.low, bar.difference.high],
+                    [row, row],
+                    color=colour,
+                    linewidth=1.3,
+                    alpha=0.75,
+                )
+            axes.plot(
+                bar.difference.value or 0.0, row, "o", markersize=4.5, color=colour,
+                markerfacecolor=colour if bar.real else PAPER,
+            )  # fmt: skip
+        axes.set_yticks(range(len(bars)), [bar.label for bar in bars])
+        axes.set_ylim(len(bars) - 0.4, -0.6)
+        axes.tick_params(axis="y", colors=INK)
+        axes.grid(axis="y", visible=False)
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: language.signed(value, 2)))
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
+        axes.set_xlabel(axis)
+        handles = [
+            Line2D(
+                [],
+                [],
+                color=PALETTE[0],
+                marker="o",
+                markerfacecolor=PAPER,
+                label=language.text("study_not_told"),
+            ),
+            Line2D([], [], color=PALETTE[1], marker="o", label=language.text("study_told")),
+        ]
+        figure.legend(handles=handles, loc="outside lower left", ncols=2)
+    return Drawing(name, figure, description)
+
+
+def costs(
+    name: str, points: Sequence[Point], titles: tuple[str, str], kind: str, language: Language
+) -> Drawing:
+    """Draw scores against one cost, with the front: what nothing cheaper is better than.
+
+    Parameters
+    ----------
+    points : sequence of Point
+        At least one.
+    titles : (str, str)
+        Of the axes: cost and score.
+    kind : str
+        'parameters', 'seconds' or 'memory': how costs are written.
+    """
+    write = {"parameters": _count, "seconds": language.duration, "memory": language.size}[kind]
+    groups = list(dict.fromkeys(point.group for point in points))
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(3.9, 3.7), layout="constrained")
+        axes = figure.subplots()
+        front = sorted((point.cost, point.score.value or 0.0) for point in points if point.front)
+        axes.plot(*zip(*front, strict=True), color=SOFT, linewidth=0.9, drawstyle="steps-post", zorder=1)
+        for point in points:
+            index = groups.index(point.group)
+            colour = PALETTE[index % len(PALETTE)]
+            if point.score.low is not None and point.score.high is not None:
+                axes.plot(
+                    [point.cost] * 2,
+                    [point.score.low, point.score.high],
+                    color=colour,
+                    linewidth=0.8,
+                    alpha=0.3,
+                )
+            axes.plot(
+                point.cost, point.score.value or 0.0, MARKERS[index % len(MARKERS)], color=colour, zorder=3,
+                markersize=8 if point.best else 5, markerfacecolor=colour if point.front else PAPER,
+                markeredgecolor=INK if point.best else colour, markeredgewidth=1.5 if point.best else 1.0,
+            )  # fmt: skip
+        if kind == "parameters" and min(point.cost for point in points) > 0:
+            axes.set_xscale("log")
+            axes.minorticks_off()
+        else:
+            axes.xaxis.set_major_locator(MaxNLocator(nbins=4))
+        axes.margins(x=0.12)
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: write(value)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: language.number(value, 2)))
+        axes.set_xlabel(titles[0])
+        axes.set_ylabel(titles[1])
+        handles = [
+            Line2D(
+                [], [], linestyle="none", marker=MARKERS[index % len(MARKERS)], color=PALETTE[index % len(PALETTE)],
+                label=group,
+            )
+            for index, group in enumerate(groups)
+        ]  # fmt: skip
+        handles.append(Line2D([], [], color=SOFT, linewidth=0.9, label=language.text("study_front")))
+        figure.legend(handles=handles, loc="outside lower left", ncols=2)
+    return Drawing(name, figure, f"{titles[1]} – {titles[0]}")
+
+
+def curves(
+    name: str, lines: Sequence[Line], column: str, titles: tuple[str, str], language: Language
+) -> Drawing:
+    """Draw a column of every cell's ``metrics.csv`` as a thin line: a panel and a colour for each label of two axes.
+
+    Parameters
+    ----------
+    lines : sequence of Line
+        At least one.
+    column : str
+        Of the curves' tables.
+    titles : (str, str)
+        Of the vertical axis, and of what the colours mean.
+    """
+    panels = list(dict.fromkeys(line.panel for line in lines))
+    colours = list(dict.fromkeys(line.colour for line in lines))
+    shades = _shades(colours)
+    columns = min(len(panels), 3)
+    rows = -(-len(panels) // columns)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(0.6 + 2.5 * columns, 0.9 + 1.9 * rows), layout="constrained")
+        grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        for axes in grid.flat[len(panels) :]:
+            axes.set_visible(False)
+        for line in lines:
+            axes = grid.flat[panels.index(line.panel)]
+            alone = len(line.curve) < 2
+            axes.plot(
+                line.curve["epoch"], line.curve[column], color=shades[line.colour], linewidth=0.9, alpha=0.8,
+                marker="o" if alone else None, markersize=3,
+            )  # fmt: skip
+        for index, panel in enumerate(panels):
+            axes = grid.flat[index]
+            axes.set_title(panel, loc="left", fontsize=9, color=INK, fontweight="bold")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: language.number(value, 2)))
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: language.number(value, 0)))
+            if index + columns >= len(panels):
+                axes.set_xlabel(language.text("epoch"))
+                axes.tick_params(labelbottom=True)
+        figure.supylabel(titles[0], fontsize=9, color=SOFT)
+        if len(colours) > 1:
+            handles = [Line2D([], [], color=shades[colour], label=colour) for colour in colours]
+            figure.legend(
+                handles=handles,
+                loc="outside lower left",
+                ncols=min(4, columns + 1),
+                title=titles[1],
+                alignment="left",
+            )
+    return Drawing(name, figure, f"{titles[0]}: {', '.join(panels)}")
+
+
+def _shades(colours: Sequence[str]) -> Mapping[str, Any]:
+    if len(colours) <= len(PALETTE):
+        return dict(zip(colours, PALETTE, strict=False))
+    scale = mpl.colormaps["viridis"]
+    return dict(zip(colours, map(scale, np.linspace(0.05, 0.85, len(colours))), strict=True))
+
+
+def _count(value: float) -> str:
+    for unit, size in (("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{value / size:.3g}{unit}"
+    return f"{value:.3g}"
