@@ -1,0 +1,49 @@
+"""Write the report of a study."""
+
+from pathlib import Path
+
+from freezeframe import files
+from freezeframe.errors import UserError
+from freezeframe.report import language, study_page
+from freezeframe.study import findings, results
+
+
+def study_report(study: str | Path, out: str | Path | None = None, lang: str = "en") -> Path:
+    """Write a study, finished or not, as one self-contained HTML page, with figures and tables as files beside it.
+
+    Parameters
+    ----------
+    study : str or Path
+        Folder that `freezeframe.study_run` made.
+    out : str or Path, optional
+        The page; ``report.html`` in the study's folder where left out. In ``<its stem>_files/`` beside it lie the
+        figures (SVG, PNG), the tables (CSV, LaTeX), and ``results.csv`` and ``results.parquet`` with a row a
+        training.
+    lang : {"en", "es"}
+        Language of everything that a reader sees.
+
+    Returns
+    -------
+    Path
+        The page.
+
+    Raises
+    ------
+    UserError
+        If the folder is no study, the language is unknown, or `out` can't be written.
+    """
+    words = language.load(lang)
+    folder = Path(study)
+    page = Path(out) if out is not None else folder / "report.html"
+    if page.is_dir():
+        raise UserError(
+            f"{page} is a folder.", "a file name for the page.", f"Use --out {page / 'report.html'}."
+        )
+    read = results.read(folder)
+    study_page.make(findings.find(read), words).write(page)
+    beside = page.parent / f"{page.stem}_files"
+    table = read.table()
+    files.write_text(beside / "results.csv", table.to_csv(index=False))
+    with files.atomic(beside / "results.parquet") as temporary:
+        table.to_parquet(temporary, index=False)
+    return page
