@@ -3,6 +3,8 @@
 import contextlib
 import hashlib
 import logging
+import os
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +19,7 @@ from freezeframe.study.folder import StudyFolder
 NAMESPACE = "freezeframe"
 THREADS = 64
 SECONDS_BETWEEN_LOOKS = 0.5
+SECONDS_TO_CONNECT = 10.0
 # How long a coordinator may be out of reach before its study is given up: Ray moves it when its node is lost.
 SECONDS_OUT_OF_REACH = 300.0
 
@@ -92,10 +95,11 @@ def _cluster() -> Iterator[Any]:
         yield ray
         return
     try:
+        _check_address(os.environ.get("RAY_ADDRESS", ""))
         ray.init(address="auto", namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
-    except ConnectionError as error:
+    except OSError as error:  # a ConnectionError, from Ray
         raise UserError(
-            "The study says engine: ray, and no Ray cluster is running here.",
+            f"The study says engine: ray, and there is no Ray cluster ({error}).",
             "one that was started before.",
             "`ray start --head`, and `ray start --address=...` on the other machines; or engine: local. "
             "See `docs/cluster.md`.",
@@ -104,6 +108,13 @@ def _cluster() -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _check_address(address: str) -> None:
+    """Raise an OSError where nobody answers, for which Ray would wait long and then end this process."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdecimal() and "://" not in address:
+        socket.create_connection((host, int(port)), SECONDS_TO_CONNECT).close()
 
 
 def _name(folder: StudyFolder) -> str:
