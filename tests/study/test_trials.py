@@ -233,6 +233,15 @@ def test_a_budget_in_minutes_lets_no_trial_begin_when_it_is_over(tmp_path):
     assert expected(study, folder) == 2
 
 
+def test_the_clock_of_a_budget_begins_with_the_first_trial(tmp_path):
+    study = make_study(trials=None, minutes=1.0)
+    folder, trials = begin(tmp_path / "study", study)
+    assert expected(study, folder) == 1
+    assert not (folder.path / "clock.json").exists()
+    work(folder, trials, most=1)
+    assert (folder.path / "clock.json").exists()
+
+
 def test_time_in_which_a_search_stood_still_costs_no_budget(tmp_path):
     folder, _ = begin(tmp_path / "study", make_study())
     now = time.time()

@@ -25,7 +25,8 @@ def expected(study: Study, folder: StudyFolder) -> int:
         ended = sum(row["state"] != "running" for row in content["trials"])
     left = None if limit is None else max(0, limit - asked)
     if study.search.minutes is not None:
-        spent = tick(folder)
+        # The clock begins with the first trial: processes that take long to start cost no budget.
+        spent = tick(folder) if asked else 0.0
         remaining = max(0.0, 60 * study.search.minutes - spent)
         # Of the pace so far; until there is one, and while there is time, at least one more.
         in_time = 0 if remaining == 0 else max(1, round(ended * remaining / spent) if spent else 1)
