@@ -51,7 +51,7 @@ def run(folder: StudyFolder, board: Board, workers: int | None = None) -> None:
         except KeyboardInterrupt:
             say(
                 "The study goes on in the cluster; the same command shows it again. "
-                f"To stop it: python -c \"import freezeframe.study.ray_engine as ray; ray.stop('{folder.path}')\""
+                f"To stop it: python -c \"from freezeframe.study.ray_engine import stop; stop('{folder.path}')\""
             )
             raise
         with contextlib.suppress(ray.exceptions.RayError):
