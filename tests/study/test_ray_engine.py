@@ -70,13 +70,13 @@ class Cluster:
             )
         )
 
-    def workers(self) -> list[psutil.Process]:
-        """Return the processes of our workers, on all nodes."""
+    def actors(self, kind: str) -> list[psutil.Process]:
+        """Return the processes of our workers, or of the coordinator, on all nodes."""
         found = []
         for node in self.nodes:
             if node.process.poll() is None:
                 below = psutil.Process(node.process.pid).children(recursive=True)
-                found += [one for one in below if title(one).startswith("ray::Worker")]
+                found += [one for one in below if title(one).startswith(f"ray::{kind}")]
         return found
 
 
@@ -179,10 +179,10 @@ def endings(folder: StudyFolder) -> list[str]:
 
 
 @pytest.mark.slow
-def test_driver_and_worker_may_die_and_the_predictions_are_those_of_a_local_study(
+def test_driver_worker_and_coordinator_may_die_and_the_predictions_are_those_of_a_local_study(
     cluster, base, tmp_path, tmp_path_factory
 ):
-    rates = [0.001, 0.003, 0.01]
+    rates = [0.001, 0.003, 0.005, 0.01]
     study = study_of(
         {**base, "epochs": 20, "store": str(tmp_path / "store"), "patience": None}, [64], rates, "ray"
     )
@@ -192,17 +192,20 @@ def test_driver_and_worker_may_die_and_the_predictions_are_those_of_a_local_stud
     with driver(cluster, tmp_path / "study.yaml", folder.path) as first:
         until(lambda: len(finished(folder)) >= 1, "a training is finished")
         first.kill()
-    until(cluster.workers, "a worker is there")
+    until(lambda: cluster.actors("Worker"), "a worker is there")
     before = finished(folder)
-    assert len(before) < 6
-    for worker in cluster.workers():
+    assert len(before) < 8
+    for worker in cluster.actors("Worker"):
         worker.send_signal(signal.SIGKILL)
 
     with driver(cluster, tmp_path / "study.yaml", folder.path) as second:
+        until(lambda: len(finished(folder)) > len(before), "another training is finished")
+        (coordinator,) = cluster.actors("Coordinator")
+        coordinator.send_signal(signal.SIGKILL)
         _, said = second.communicate(timeout=240)
         assert second.returncode == 0, said
     assert "The study goes on in the cluster already" in said
-    assert len(finished(folder)) == 6
+    assert len(finished(folder)) == 8
     assert not folder.forget_failures()
     assert endings(folder) == sorted(finished(folder))
 
@@ -234,6 +237,25 @@ def test_networks_have_their_nodes_and_a_lost_node_s_trainings_are_done_elsewher
         assert process.returncode == 0, said
     assert "The node two is lost" in said
     assert len(finished(folder)) == 16
+    assert endings(folder) == sorted(finished(folder))
+
+
+@pytest.mark.slow
+def test_a_search_runs_on_a_cluster_to_its_budget(cluster, base, tmp_path):
+    files.write_yaml(
+        tmp_path / "search.yaml",
+        {
+            "recipe": base,
+            "search": {"space": {"learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}}, "trials": 4},
+            "baseline": False,
+            "engine": "ray",
+        },
+    )
+    folder = StudyFolder(tmp_path / "out")
+    with driver(cluster, tmp_path / "search.yaml", folder.path) as process:
+        _, said = process.communicate(timeout=240)
+        assert process.returncode == 0, said
+    assert len(finished(folder)) == 4
     assert endings(folder) == sorted(finished(folder))
 
 

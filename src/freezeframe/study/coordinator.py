@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypedDict, cast
 
 from freezeframe import files
-from freezeframe.study import engine, sharing
+from freezeframe.study import engine
 from freezeframe.study.board import Board, Seat
 from freezeframe.study.dealing import Dealer
 from freezeframe.study.folder import StudyFolder
@@ -172,6 +172,8 @@ class Coordinator:
 
     def _groups(self) -> dict[str, list[str]]:
         """Return the names of what waits, by the frozen network that it begins with."""
+        from freezeframe.study import sharing  # not above: it brings torch, which a driver has no use for
+
         found: dict[str, list[str]] = {}
         for group in sharing.groups(self.study.cells()):
             names = [
