@@ -104,8 +104,10 @@ def make_study(
     plan = {"trainings": len(cells), "seconds": 80.0, "naive_seconds": 1900.0}
     files.write_json(folder / "plan.json", {**plan, "store_bytes": 2.4e8, "prefix_images": 960})
     files.write_json(folder / "progress.json", {"seconds": 95.0})
-    if extras:
-        _make_baselines(folder / "baselines", manifest)
+    for fold in (range(folds) if folds else [None]) if extras else ():
+        _make_baselines(
+            folder / "baselines", manifest if fold is None else in_fold(manifest, fold, folds or 2), fold
+        )
     return folder
 
 
@@ -144,14 +146,17 @@ def _make_cell(
     ).to_csv(run / "metrics.csv", index=False)
 
 
-def _make_baselines(folder: Path, manifest: Manifest) -> None:
+def _make_baselines(folder: Path, manifest: Manifest, fold: int | None) -> None:
     for name, method, components, skill in (
         ("lite0-probe", "linear probe", None, 0.7),
         ("lite0-pca", "PCA + logistic regression", 32, 0.75),
     ):
-        write_predictions(folder / name, manifest, skill, 77)
+        own = folder / (name if fold is None else f"{name}-fold{fold}")
+        write_predictions(own, manifest, skill, 77)
         described = {"status": "finished", "method": method, "backbone": "lite0", "components": components}
         files.write_json(
-            folder / name / "run.json",
-            {**described, "seconds": {"total": 0.8}, "parameters": {"trainable": 2_562}},
+            own / "run.json",
+            {**described, "fold": fold, "seconds": {"total": 0.8}, "parameters": {"trainable": 2_562}},
         )
+        split = {"folds": 3, "fold": fold} if fold is not None else {}
+        files.write_yaml(own / "recipe.yaml", {"backbone": "lite0", "split": split})

@@ -1,5 +1,4 @@
 import numpy as np
-import pandas as pd
 import pytest
 from sklearn.metrics import balanced_accuracy_score, f1_score, roc_curve
 
@@ -55,22 +54,6 @@ def test_an_effect_is_the_mean_over_the_pairs_that_differ_in_nothing_else(found)
     assert effect.difference.value == pytest.approx(np.mean(pairs))
     low = np.mean(pairs) - 2.776445 * np.std(pairs, ddof=1) / np.sqrt(5)
     assert effect.difference.low == pytest.approx(low, rel=1e-5)
-
-
-def test_a_baseline_is_compared_with_the_best_setting_on_the_same_images(found):
-    assert [one.extra.name for one in found.beside] == ["lite0-pca", "lite0-probe"]
-    one = found.beside[0]
-    gap = one.extra.scores["test"]["roc_auc"] - found.best.cells[0].scores["test"]["roc_auc"]
-    assert one.comparison.difference == pytest.approx(gap)
-    assert one.adjusted >= one.comparison.p
-
-
-def test_a_baseline_that_was_tested_on_other_images_is_not_compared(tmp_path):
-    study = make_study(tmp_path / "s", {"backbone": ("lite0", "lite1")})
-    path = study / "baselines" / "lite0-pca" / "predictions" / "test.parquet"
-    pd.read_parquet(path).iloc[1:].to_parquet(path)
-    beside = findings.find(results.read(study)).beside
-    assert [one.comparison is None for one in beside] == [True, False]
 
 
 def test_a_study_without_any_result_has_no_best_and_no_comparisons(tmp_path):

@@ -4,6 +4,7 @@ from freezeframe.evaluation import intervals
 from freezeframe.report.language import Language
 from freezeframe.report.study_words import axis_title, label, metric_title, probability, setting_name, several
 from freezeframe.report.tables import Cell, Estimate, Quantity, Table
+from freezeframe.study.beside import Beside
 from freezeframe.study.findings import Findings
 from freezeframe.study.remedies import MOVED, SHOWN
 from freezeframe.study.settings import MAIN, Setting
@@ -200,7 +201,8 @@ def beside(findings: Findings, language: Language) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for one in findings.beside:
         details, comparison = one.extra.details, one.comparison
-        seconds = (details.get("seconds") or {}).get("total")
+        stages = details.get("seconds") or {}
+        seconds = stages.get("training", stages.get("total"))
         difference = (
             Estimate(comparison.difference, comparison.low, comparison.high, signed=True)
             if comparison
@@ -208,9 +210,9 @@ def beside(findings: Findings, language: Language) -> Table:
         )
         rows.append(
             (
-                one.extra.name,
+                _name(findings, one),
                 _what(one.extra.kind, dict(details), language),
-                one.extra.scores.get("validation", {}).get(metric),
+                one.validation,
                 estimate(one.test),
                 difference,
                 Quantity(one.adjusted, probability(one.adjusted, language)),
@@ -243,6 +245,16 @@ def beside(findings: Findings, language: Language) -> Table:
         language.text("study_cost_seconds"),
     )
     return Table("beside", language.text("study_beside_caption", metric=title), columns, tuple(rows))
+
+
+def _name(findings: Findings, one: Beside) -> str:
+    """Name a baseline by its network, unless another of the same method has the same one; else by its folder."""
+    keys = [
+        (other.extra.details.get("backbone"), other.extra.details.get("method")) for other in findings.beside
+    ]
+    own = (one.extra.details.get("backbone"), one.extra.details.get("method"))
+    plain = one.extra.kind == "baseline" and own[0] and keys.count(own) == 1
+    return str(own[0]) if plain else one.extra.name
 
 
 def _what(kind: str, details: dict, language: Language) -> str:

@@ -14,11 +14,11 @@ from freezeframe.errors import UserError
 from freezeframe.evaluation import metrics
 from freezeframe.evaluation.best import AgainstBest, against_best
 from freezeframe.evaluation.intervals import LEVEL, Estimate
-from freezeframe.evaluation.multiplicity import holm
-from freezeframe.evaluation.paired import Answers, Comparison, Metric, compare
+from freezeframe.evaluation.paired import Metric
+from freezeframe.study.beside import Beside, compare_extras
 from freezeframe.study.remedies import Remedy, remedies
-from freezeframe.study.results import Extra, Results
-from freezeframe.study.settings import Setting, answers, comparable, of_predictions, rank, summarise
+from freezeframe.study.results import Results
+from freezeframe.study.settings import Setting, answers, comparable, rank, summarise
 
 PAIRED: tuple[Metric, ...] = ("roc_auc", "accuracy")
 """The metrics that have a paired test."""
@@ -44,27 +44,6 @@ class Effect:
     reference: str
     difference: Estimate
     pairs: int
-
-
-@dataclass(frozen=True, eq=False)
-class Beside:
-    """A baseline or an ensemble, and how it compares with the best setting.
-
-    Attributes
-    ----------
-    extra : Extra
-    test : Estimate
-        Of the compared metric, with an interval over the test patients.
-    comparison : Comparison or None
-        It minus the best setting; None where they were tested on different images.
-    adjusted : float or None
-        Its p value, adjusted for the number of baselines and ensembles after Holm.
-    """
-
-    extra: Extra
-    test: Estimate
-    comparison: Comparison | None
-    adjusted: float | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,36 +154,3 @@ def _mean(values: Sequence[float]) -> Estimate:
         return Estimate(mean, reason="there is one pair")
     half = float(t.ppf((1 + LEVEL) / 2, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
     return Estimate(mean, mean - half, mean + half, "student")
-
-
-def compare_extras(results: Results, best: Setting | None, metric: Metric) -> tuple[Beside, ...]:
-    """Compare baselines and ensembles with the best setting, paired, on the test images that both have."""
-    found = []
-    for extra in results.extras:
-        if "test" not in extra.predictions:
-            continue
-        own = of_predictions(results, extra.predictions["test"], (metric,))[metric]
-        found.append((extra, own, _compare_extra(results, extra, best, metric) if best else None))
-    adjusted = holm([np.nan if one is None else one.p for _, _, one in found])
-    return tuple(
-        Beside(extra, own, one, None if one is None else float(p))
-        for (extra, own, one), p in zip(found, adjusted, strict=True)
-    )
-
-
-def _compare_extra(results: Results, extra: Extra, best: Setting, metric: Metric) -> Comparison | None:
-    test = extra.predictions["test"]
-    folds = answers(results, [best]).get(best.name, [])
-    cells = [cell for cell in best.cells if "test" in cell.predictions]
-    if len(folds) != 1 or not cells:
-        # A baseline has one test split; the folds of a cross-validation are others.
-        return None
-    shared = np.intersect1d(cells[0].predictions["test"].images, test.images)
-    if len(shared) < len(folds[0].labels):
-        return None
-    own = test.among(cells[0].predictions["test"].images)
-    with contextlib.suppress(UserError):
-        return compare(
-            [Answers(own.labels, own.patients, own.probabilities[None])], folds, metric, results.positive
-        )
-    return None

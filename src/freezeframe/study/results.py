@@ -96,8 +96,7 @@ class Cell:
 
     def recipe(self) -> dict[str, Any]:
         """Read the recipe that its run was trained with, as plain data; empty where there is none."""
-        path = self.folder / "recipe.yaml"
-        return files.read_yaml(path) if path.is_file() else {}
+        return _read_recipe(self.folder)
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +107,7 @@ class Extra:
     ----------
     name : str
         Of its folder.
+    folder : Path
     kind : str
         'baseline' or 'ensemble'.
     details : dict
@@ -117,10 +117,20 @@ class Extra:
     """
 
     name: str
+    folder: Path
     kind: Literal["baseline", "ensemble"]
     details: Mapping[str, Any]
     predictions: Mapping[str, Predictions]
     scores: Mapping[str, Mapping[str, float]]
+
+    @property
+    def fold(self) -> int | None:
+        """The fold that is its test split; None without cross-validation."""
+        return self.details.get("fold")
+
+    def recipe(self) -> dict[str, Any]:
+        """Read the recipe that it was fitted with, as plain data; empty where there is none."""
+        return _read_recipe(self.folder)
 
 
 @dataclass(frozen=True, eq=False)
@@ -339,7 +349,7 @@ def _extras(study: Path, classes: tuple[str, ...], positive: int) -> tuple[Extra
             except (OSError, ValueError, KeyError):
                 continue
             scores = {split: _scores(one, classes, positive) for split, one in predictions.items()}
-            found.append(Extra(path.parent.name, kind, details, predictions, scores))
+            found.append(Extra(path.parent.name, path.parent, kind, details, predictions, scores))
     return tuple(found)
 
 
@@ -352,6 +362,11 @@ def _scores(predictions: Predictions, classes: tuple[str, ...], positive: int) -
 
 def _optional(path: Path) -> dict[str, Any]:
     return files.read_json(path) if path.is_file() else {}
+
+
+def _read_recipe(folder: Path) -> dict[str, Any]:
+    path = folder / "recipe.yaml"
+    return files.read_yaml(path) if path.is_file() else {}
 
 
 def _curves(path: Path) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from freezeframe.evaluation import intervals, metrics, repeats
 from freezeframe.evaluation.intervals import Estimate
 from freezeframe.evaluation.paired import Answers
 from freezeframe.progress import progress
-from freezeframe.study.results import Cell, Predictions, Results
+from freezeframe.study.results import Cell, Extra, Predictions, Results
 
 MAIN = ("roc_auc", "accuracy", "balanced_accuracy", "sensitivity", "specificity")
 """The metrics that have a table each."""
@@ -129,12 +129,14 @@ def estimate(results: Results, cells: Sequence[Cell], names: Sequence[str]) -> d
     }
 
 
-def over_repeats(cells: Sequence[Cell], values: Sequence[float], metric: str = "") -> Estimate:
+def over_repeats(
+    cells: Sequence[Cell] | Sequence[Extra], values: Sequence[float], metric: str = ""
+) -> Estimate:
     """Average a score over repeats: over seeds with Student's interval, over folds with the corrected one.
 
     Parameters
     ----------
-    cells : sequence of Cell
+    cells : sequence of Cell or Extra
         With test predictions.
     values : sequence of float
         The score of each.
