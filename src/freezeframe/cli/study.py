@@ -1,19 +1,32 @@
 """`freezeframe study`."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+import yaml
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+
+from freezeframe.cli.ensemble import Rule
 
 app = typer.Typer(
     help="Run many trainings that answer one question, and say which differences are real.",
     no_args_is_help=True,
 )
 
-StudyFile = Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="The study.", show_default=False)]
+StudyFile = Annotated[
+    Path,
+    typer.Argument(
+        metavar="STUDY",
+        help="The study's YAML file, or a name from `freezeframe study recipes`.",
+        show_default=False,
+    ),
+]
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The study's folder.", show_default=False)]
+Cost = StrEnum("Cost", ["parameters", "seconds", "memory"])
 Out = Annotated[Path | None, typer.Option(help="The study's folder; studies/<name> where left out.")]
 Workers = Annotated[
     int | None, typer.Option(help="Processes; one a core, or one beside a GPU. Changes no result.")
@@ -118,6 +131,102 @@ def run_command(
     known = Study.read(study, set_ or [], _names(backbone))
     folder = study_run(known, out, workers, retry)
     _print_best(folder)
+
+
+@app.command("recipes")
+def recipes_command() -> None:
+    """List the published studies that come with freezeframe, and what they ask.
+
+    Examples
+    --------
+        freezeframe study recipes
+
+        freezeframe study run skin-grid --backbone efficientnet-lite0
+    """
+    from freezeframe.study import shipped
+
+    console = Console(highlight=False)
+    for name, path in shipped.paths().items():
+        console.print(f"{name}: {shipped.first_line(path)}\n    {path}", markup=False, soft_wrap=True)
+
+
+@app.command("report")
+def report_command(
+    study: Folder,
+    out: Annotated[
+        Path | None, typer.Option(help="The page; report.html in the study's folder where left out.")
+    ] = None,
+    lang: Annotated[str, typer.Option(help="Language: en or es.")] = "en",
+) -> None:
+    """Write what a study found, finished or not, as one page, with its figures and tables as files beside it.
+
+    Examples
+    --------
+        freezeframe study report studies/depth
+
+        freezeframe study report studies/depth --lang es --out informe.html
+    """
+    from freezeframe.verbs.study_report import study_report
+
+    Console(highlight=False).print(str(study_report(study, out, lang)), markup=False, soft_wrap=True)
+
+
+@app.command("best")
+def best_command(
+    study: Folder,
+    cheapest_within: Annotated[
+        float | None,
+        typer.Option(
+            help="The cheapest setting at most so far from the best validation score; the best where left out."
+        ),
+    ] = None,
+    cost: Annotated[Cost, typer.Option(help="What is cheap.")] = Cost.parameters,
+    metric: Annotated[str | None, typer.Option(help="The study's own where left out.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File for the recipe; printed where left out.")] = None,
+) -> None:
+    """Give the recipe to go on with; chosen on validation images only.
+
+    Examples
+    --------
+        freezeframe study best studies/depth --out best.yaml
+
+        freezeframe study best studies/depth --cheapest-within 0.01 --cost seconds
+    """
+    from freezeframe.verbs.study_best import study_best
+
+    found = study_best(study, cheapest_within, metric, cost.value, out)  # pyright: ignore[reportArgumentType]
+    said = f"{found.setting}: validation {found.metric} {found.validation:.4f}, the best has "
+    said += f"{found.best_validation:.4f}"
+    if found.cost and found.best_cost:
+        said += f"; {cost.value}: {found.cost:,.0f}, the best has {found.best_cost:,.0f}"
+    Console(stderr=True, highlight=False).print(f"{said}.", markup=False, soft_wrap=True)
+    if out is None:
+        typer.echo(yaml.safe_dump(found.recipe.to_dict(), sort_keys=False, allow_unicode=True), nl=False)
+    else:
+        typer.echo(f"Recipe: {out}\nNext: freezeframe train {out}")
+
+
+@app.command("ensemble")
+def ensemble_command(
+    study: Folder,
+    top: Annotated[int, typer.Option(min=1, help="The best settings, by their validation score.")] = 3,
+    rule: Annotated[Rule, typer.Option(help="How the members' answers are combined.")] = Rule["mean"],
+    metric: Annotated[str | None, typer.Option(help="The study's own where left out.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The ensemble's folder; ensembles/top<n> in the study's where left out."),
+    ] = None,
+) -> None:
+    """Join the runs of the best settings into an ensemble.
+
+    Examples
+    --------
+        freezeframe study ensemble studies/depth --top 3 --rule weighted
+    """
+    from freezeframe.verbs.study_best import study_ensemble
+
+    folder = study_ensemble(study, top, rule.value, metric, out)  # pyright: ignore[reportArgumentType]
+    Console(highlight=False).print(f"Ensemble: {folder}", markup=False, soft_wrap=True)
 
 
 def _names(text: str | None) -> list[str]:

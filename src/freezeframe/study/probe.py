@@ -24,6 +24,7 @@ from freezeframe.study.folder import StudyFolder
 from freezeframe.study.worker import end_with_parent, hear, teller
 from freezeframe.training.activations import CHUNK
 from freezeframe.training.assembly import Assembly
+from freezeframe.training.cpu_kernels import faster_gradients
 from freezeframe.training.losses import make_loss
 from freezeframe.training.module import SuffixTraining
 from freezeframe.training.shared import Shared
@@ -54,7 +55,9 @@ def steps(recipe: Recipe, parts: Assembly, n_classes: int) -> dict[str, float]:
 
     def step() -> None:
         optimiser.zero_grad()
-        module.loss(module(activations), targets).backward()
+        with faster_gradients(activations):
+            logits = module(activations)
+        module.loss(logits, targets).backward()
         optimiser.step()
 
     train = timed(step)
