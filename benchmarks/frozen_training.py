@@ -26,9 +26,9 @@ from torch.utils.data import DataLoader, Dataset
 from freezeframe.backbones import catalogue, cut, unfreeze, zoo
 from freezeframe.data.manifest import Manifest
 from freezeframe.imaging import augment
-from freezeframe.imaging.decode import decode
-from freezeframe.imaging.preprocess import Preprocessing
+from freezeframe.imaging.preprocess import Preprocessing, prepare_image
 from freezeframe.recipe import Recipe
+from freezeframe.training.assembly import preprocessing_of, views_of
 from freezeframe.training.batches import order
 from freezeframe.training.fit import train
 from freezeframe.training.schedule import parameter_groups
@@ -50,13 +50,14 @@ class Images(Dataset):
         self.references, self.keys, self.labels = manifest.references(), manifest.keys(), manifest.labels()
         self.recipe, self.preprocessing = recipe, preprocessing
         self.policy = augment.Policy.named(recipe.augment)
+        self.views = views_of(recipe, self.policy)
+        self.view_seed = recipe.seed if recipe.augment_seed is None else recipe.augment_seed
         self.turns: list[tuple[int, int]] = []
 
     def begin(self, epoch: int) -> None:
         """Take the order and views of an epoch."""
-        views = AUGMENTATIONS[str(self.recipe.augment)]
         self.turns = [
-            (index, epoch % views) for index, _ in order(self.labels, self.recipe.seed, epoch, False)
+            (index, epoch % self.views) for index, _ in order(self.labels, self.recipe.seed, epoch, False)
         ]
 
     def __len__(self) -> int:
@@ -64,8 +65,8 @@ class Images(Dataset):
 
     def __getitem__(self, position: int) -> tuple[np.ndarray, int]:
         index, view = self.turns[position]
-        image = self.preprocessing.prepare(decode(self.references[index].path), 1)
-        parameters = augment.draw(self.policy, self.recipe.seed, self.keys[index], view)
+        image = prepare_image(self.references[index], self.preprocessing)
+        parameters = augment.draw(self.policy, self.view_seed, self.keys[index], view)
         if parameters:
             image = augment.apply(image, parameters)[0]
         return self.preprocessing.normalise(image[None])[0], int(self.labels[index])
@@ -97,8 +98,7 @@ def prepare(recipe: Recipe, run: Path) -> tuple[FrozenFirst, Images, torch.optim
     network = zoo.build(recipe.backbone, len(manifest.classes), recipe.weights, seed=recipe.seed)
     unfrozen = unfreeze.resolve(recipe.unfreeze, network)
     model = FrozenFirst(network, unfrozen)
-    backbone = network.backbone
-    preprocessing = Preprocessing.from_steps(None, backbone.input_size, backbone.mean, backbone.std)
+    preprocessing = preprocessing_of(recipe, network.backbone)
     optimiser = torch.optim.AdamW(parameter_groups(network.module, unfrozen, recipe), fused=True)
     return model, Images(manifest, recipe, preprocessing), optimiser
 
