@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, mo
 from freezeframe import files
 from freezeframe.errors import UserError, did_you_mean
 from freezeframe.recipe import PositiveInteger, Recipe, Section, change, explain, is_field, put
+from freezeframe.study import shipped
 
 SCHEMA_VERSION = 1
 # Recipes of a study keep what trained, not the frozen part again and again, and use one thread each, so that the
@@ -185,7 +186,7 @@ class Study(Section):
         Parameters
         ----------
         path : Path
-            The file.
+            The file, or the name of a study that comes with freezeframe (see `freezeframe.study.shipped`).
         changes : sequence of str
             ``field=value`` for the base recipe, as given to ``--set``.
         backbones : sequence of str
@@ -196,7 +197,7 @@ class Study(Section):
         UserError
             With the name of the field and, for a misspelt one, the right name.
         """
-        path = Path(path)
+        path = shipped.find(Path(path))
         content = files.read_yaml(path)
         if not isinstance(content, dict):
             raise UserError(
