@@ -99,6 +99,12 @@ def test_inference_in_a_share_draws_nothing_and_keeps_the_statistics():
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_batch_norm_of_a_single_value_is_refused_as_in_one_process():
+    norm = torch.nn.BatchNorm2d(3)
+    with AsWhole(1, slice(0, 1)), pytest.raises(ValueError, match="more than 1 value per channel"):
+        norm(torch.randn(1, 3, 1, 1))
+
+
 def test_a_strategy_that_divides_the_network_is_refused(recipe):
     with pytest.raises(UserError, match="strategy: fsdp"):
         share_of(recipe.changed(devices=2, strategy="fsdp"))

@@ -133,6 +133,8 @@ class AsWhole(TorchFunctionMode):
         axes = [axis for axis in range(inputs.ndim) if axis != 1]
         shape = [1, -1] + [1] * (inputs.ndim - 2)
         count = self.images * inputs[0:1].shape[2:].numel()
+        if count == 1:  # as torch has it
+            raise ValueError("Expected more than 1 value per channel when training.")
         values = inputs.float()
         mean = _SumOverProcesses.apply(values.sum(axes)) / count
         centred = values - mean.view(shape)
