@@ -8,7 +8,7 @@ from freezeframe.report import study_figures as figures
 from freezeframe.report.language import Language
 from freezeframe.report.rendering import Drawing
 from freezeframe.report.study_figures import Bar, Line, Point
-from freezeframe.report.study_words import axis_title, label, metric_title, setting_name, several
+from freezeframe.report.study_words import axis_title, label, metric_title, metric_word, setting_name, several
 from freezeframe.study.findings import Findings
 from freezeframe.study.settings import COSTS
 
@@ -31,8 +31,8 @@ def forest(findings: Findings, language: Language) -> Drawing:
         for setting in shown
         for found in (main.comparisons[setting.name],)
     ]
-    axis = language.text("study_difference_axis", metric=metric_title(findings.compared, language))
-    description = language.text("study_forest_description", metric=metric_title(findings.compared, language))
+    axis = language.text("study_difference_axis", metric=metric_word(findings.compared, language))
+    description = language.text("study_forest_description", metric=metric_word(findings.compared, language))
     return figures.forest("differences", bars, axis, description, language)
 
 

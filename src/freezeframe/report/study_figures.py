@@ -1,12 +1,13 @@
 """The figures of a study: differences with the best, costs against score, and all training curves."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
@@ -72,8 +73,8 @@ def forest(name: str, bars: Sequence[Bar], axis: str, description: str, language
         axes.set_ylim(len(bars) - 0.4, -0.6)
         axes.tick_params(axis="y", colors=INK)
         axes.grid(axis="y", visible=False)
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: language.signed(value, 2)))
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
+        _fine(axes.xaxis, language.signed)
         axes.set_xlabel(axis)
         handles = [
             Line2D(
@@ -127,14 +128,15 @@ def costs(
                 markersize=8 if point.best else 5, markerfacecolor=colour if point.front else PAPER,
                 markeredgecolor=INK if point.best else colour, markeredgewidth=1.5 if point.best else 1.0,
             )  # fmt: skip
-        if kind == "parameters" and min(point.cost for point in points) > 0:
+        lowest, highest = min(point.cost for point in points), max(point.cost for point in points)
+        if kind == "parameters" and 0 < 10 * lowest <= highest:
             axes.set_xscale("log")
             axes.minorticks_off()
         else:
             axes.xaxis.set_major_locator(MaxNLocator(nbins=4))
         axes.margins(x=0.12)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: write(value)))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: language.number(value, 2)))
+        _fine(axes.yaxis, language.number)
         axes.set_xlabel(titles[0])
         axes.set_ylabel(titles[1])
         handles = [
@@ -145,7 +147,7 @@ def costs(
             for index, group in enumerate(groups)
         ]  # fmt: skip
         handles.append(Line2D([], [], color=SOFT, linewidth=0.9, label=language.text("study_front")))
-        figure.legend(handles=handles, loc="outside lower left", ncols=2)
+        figure.legend(handles=handles, loc="outside lower left", ncols=_legend_columns(handles, 40))
     return Drawing(name, figure, f"{titles[1]} – {titles[0]}")
 
 
@@ -169,7 +171,10 @@ def curves(
     columns = min(len(panels), 3)
     rows = -(-len(panels) // columns)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(0.6 + 2.5 * columns, 0.9 + 1.9 * rows), layout="constrained")
+        figure = Figure(
+            figsize=(0.6 + (2.5 if columns > 1 else 5.4) * columns, 0.9 + (1.9 if rows > 1 else 2.2) * rows),
+            layout="constrained",
+        )
         grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         for axes in grid.flat[len(panels) :]:
             axes.set_visible(False)
@@ -184,7 +189,7 @@ def curves(
             axes = grid.flat[index]
             axes.set_title(panel, loc="left", fontsize=9, color=INK, fontweight="bold")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
-            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: language.number(value, 2)))
+            _fine(axes.yaxis, language.number)
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: language.number(value, 0)))
             if index + columns >= len(panels):
                 axes.set_xlabel(language.text("epoch"))
@@ -192,14 +197,28 @@ def curves(
         figure.supylabel(titles[0], fontsize=9, color=SOFT)
         if len(colours) > 1:
             handles = [Line2D([], [], color=shades[colour], label=colour) for colour in colours]
+            across = _legend_columns(handles, 30 * max(columns, 2))
             figure.legend(
-                handles=handles,
-                loc="outside lower left",
-                ncols=min(4, columns + 1),
-                title=titles[1],
-                alignment="left",
+                handles=handles, loc="outside lower left", ncols=across, title=titles[1], alignment="left"
             )
     return Drawing(name, figure, f"{titles[0]}: {', '.join(panels)}")
+
+
+def _fine(axis: Axis, write: Callable[[float, int], str]) -> None:
+    """Write an axis' numbers with as many digits as tell neighbouring ones apart."""
+
+    def written(value: float, _: int | None = None) -> str:
+        places = np.unique(axis.get_majorticklocs())
+        step = np.diff(places).min() if len(places) > 1 else 0.1
+        return write(value, int(np.clip(np.ceil(-np.log10(step) - 1e-9), 2, 5)))
+
+    axis.set_major_formatter(FuncFormatter(written))
+
+
+def _legend_columns(handles: Sequence[Line2D], room: int) -> int:
+    """Choose how many columns of a legend fit into a width of so many letters."""
+    longest = max(len(str(handle.get_label())) for handle in handles) + 5  # the line before the words
+    return int(np.clip(room // longest, 1, 4))
 
 
 def _shades(colours: Sequence[str]) -> Mapping[str, Any]:

@@ -8,7 +8,7 @@ import numpy as np
 from freezeframe.evaluation import metrics
 from freezeframe.evaluation.intervals import Estimate, wilson
 from freezeframe.report.language import Language
-from freezeframe.report.study_words import axis_title, metric_title, setting_name, several
+from freezeframe.report.study_words import axis_title, metric_title, metric_word, setting_name, several
 from freezeframe.study.findings import Findings
 from freezeframe.study.settings import Setting
 
@@ -32,7 +32,7 @@ def answer(findings: Findings, language: Language) -> str:
     said = language.text(
         "study_answer_best",
         best=setting_name(best, findings, language),
-        metric=metric_title(metric, language),
+        metric=metric_word(metric, language),
         value=_with_interval(best.test.get(metric), language),
     )
     if findings.main is None:
@@ -48,8 +48,8 @@ def answer(findings: Findings, language: Language) -> str:
             language.text(
                 "study_answer_cheapest",
                 name=setting_name(cheapest, findings, language),
-                share=_trained_share(cheapest, language),
-                best=_trained_share(best, language),
+                trained=_trained(cheapest, language),
+                best=_trained(best, language),
             )
         )
     return " ".join(parts)
@@ -144,7 +144,7 @@ def claims(findings: Findings, language: Language) -> tuple[str, ...]:
     highest = max(known, key=lambda one: one.test[metric].value or 0.0)
     values = {
         "highest": setting_name(highest, findings, language),
-        "metric": metric_title(metric, language),
+        "metric": metric_word(metric, language),
         "value": language.number(highest.test[metric].value),
         "best": setting_name(best, findings, language),
     }
@@ -226,9 +226,10 @@ def _signed_interval(value: float, low: float | None, high: float | None, langua
     return f"{language.signed(value)} ({language.signed(low)} {language.text('to')} {language.signed(high)})"
 
 
-def _trained_share(setting: Setting, language: Language) -> str:
+def _trained(setting: Setting, language: Language) -> str:
     parameters, total = setting.costs["parameters"], setting.total_parameters
-    if parameters is None or not total:
+    if parameters is None:
         return language.number(None)
-    share = parameters / total
-    return language.percent(share, 0 if share >= 0.1 else 1 if share >= 0.001 else 2)
+    # Networks differ in size, so a share alone would not say which trains less.
+    count = language.integer(int(parameters))
+    return count if not total else f"{count} ({language.percent(parameters / total)})"

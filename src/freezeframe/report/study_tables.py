@@ -2,7 +2,15 @@
 
 from freezeframe.evaluation import intervals
 from freezeframe.report.language import Language
-from freezeframe.report.study_words import axis_title, label, metric_title, probability, setting_name, several
+from freezeframe.report.study_words import (
+    axis_title,
+    label,
+    metric_title,
+    metric_word,
+    probability,
+    setting_name,
+    several,
+)
 from freezeframe.report.tables import Cell, Estimate, Quantity, Table
 from freezeframe.study.beside import Beside
 from freezeframe.study.findings import Findings
@@ -188,7 +196,7 @@ def effects(findings: Findings, language: Language) -> Table:
     columns = ("study_axis", "study_change", "study_difference", "study_pairs")
     return Table(
         "effects",
-        language.text("study_effects_caption", metric=metric_title(findings.compared, language)),
+        language.text("study_effects_caption", metric=metric_word(findings.compared, language)),
         tuple(language.text(name) for name in columns),
         rows,
         language.text("study_effects_note"),

@@ -43,6 +43,12 @@ def metric_title(name: str, language: Language) -> str:
     return f"{title} ({of_class})" if of_class else title
 
 
+def metric_word(name: str, language: Language) -> str:
+    """Name a metric inside a sentence: ``accuracy``, but ``ROC AUC``."""
+    title = metric_title(name, language)
+    return title[0].lower() + title[1:] if title[1:2].islower() else title
+
+
 def probability(p: float | None, language: Language) -> str:
     """Write a p value with three digits, or that it is smaller than they can say."""
     if p is not None and p < 0.001:
