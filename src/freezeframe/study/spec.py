@@ -293,6 +293,9 @@ class Study(Section):
             put(fields, name, value)
         if fold is not None:
             fields["split"]["fold"] = fold
+        if changes.get("split.train_share", 1) != 1:
+            # Repeats with a part of the patients draw it anew, so that their spread tells of this choice, too.
+            fields["split"].setdefault("draw", fields["seed"])
         setting = "-".join(_slug(label) for label in labels.values()) or _slug(self.name)
         where = ", ".join(f"{axis}: {label}" for axis, label in labels.items())
         recipe = Recipe.parse(fields, origin=f"The recipe of {{{where}}}" if where else "The study's recipe")
