@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from freezeframe.verbs.inspect import inspect
     from freezeframe.verbs.preview import preview
     from freezeframe.verbs.report import report
+    from freezeframe.verbs.study_best import study_best, study_ensemble
+    from freezeframe.verbs.study_learning_curve import study_learning_curve
     from freezeframe.verbs.study_plan import study_plan
+    from freezeframe.verbs.study_report import study_report
     from freezeframe.verbs.study_run import study_run
     from freezeframe.verbs.train import train
 
@@ -25,10 +28,14 @@ if TYPE_CHECKING:
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __version__ = "0.1.0"
-_VERBS = ("ensemble", "evaluate", "inspect", "preview", "report", "study_plan", "study_run", "train")
+_VERBS = (
+    "ensemble", "evaluate", "inspect", "preview", "report", "study_best", "study_learning_curve", "study_plan",
+    "study_report", "study_run", "train",
+)  # fmt: skip
 _HOMES = {
     "FreezeframeClassifier": "freezeframe.verbs.estimator",
     "Recipe": "freezeframe.recipe",
+    "study_ensemble": "freezeframe.verbs.study_best",
     **{verb: f"freezeframe.verbs.{verb}" for verb in _VERBS},
 }
 __all__ = [
@@ -39,7 +46,11 @@ __all__ = [
     "inspect",
     "preview",
     "report",
+    "study_best",
+    "study_ensemble",
+    "study_learning_curve",
     "study_plan",
+    "study_report",
     "study_run",
     "train",
 ]

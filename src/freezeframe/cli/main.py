@@ -16,6 +16,7 @@ from freezeframe.cli import (
     doctor,
     ensemble,
     evaluate,
+    learning_curve,
     recipe,
     report,
     study,
@@ -35,6 +36,7 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 app.add_typer(study.app, name="study")
+study.app.command("learning-curve")(learning_curve.command)
 app.command("train")(train.command)
 app.command("ensemble")(ensemble.command)
 app.command("evaluate")(evaluate.command)

@@ -9,7 +9,9 @@ from freezeframe.report.study_sections import Section, all_sections, flat_tables
 from freezeframe.study.findings import Findings
 
 
-def make(findings: Findings, language: Language, more: Sequence[Section] = ()) -> Report:
+def make(
+    findings: Findings, language: Language, more: Sequence[Section] = (), answer: Sequence[str] = ()
+) -> Report:
     """Make a study's report.
 
     Parameters
@@ -19,16 +21,20 @@ def make(findings: Findings, language: Language, more: Sequence[Section] = ()) -
     language : Language
         Of everything that a reader sees.
     more : sequence of Section
-        Of what a study may hold besides its cells, such as a learning curve; shown before the cost.
+        Of what a study may hold besides its cells, such as a learning curve; shown before the cost, or first
+        where they give the answer.
+    answer : sequence of str
+        What the page says first; which setting is the best where left out.
     """
     made = all_sections(findings, language)
     last = [section for section in made if section.key in ("unfinished", "effort", "reproduce")]
-    sections = [*(section for section in made if section not in last), *more, *last]
+    own = [section for section in made if section not in last]
+    sections = [*more, *own, *last] if answer else [*own, *more, *last]
     page = render(
         "study.html.j2",
         language,
         title=sentences.title(findings, language),
-        answer=sentences.answer(findings, language),
+        answer=" ".join(answer) or sentences.answer(findings, language),
         state=""
         if len(findings.results.finished) == len(findings.results.cells)
         else sentences.states(findings, language),

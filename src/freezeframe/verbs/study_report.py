@@ -1,11 +1,12 @@
 """Write the report of a study."""
 
+import contextlib
 from pathlib import Path
 
 from freezeframe import files
 from freezeframe.errors import UserError
-from freezeframe.report import language, study_page
-from freezeframe.study import findings, results
+from freezeframe.report import language, study_curve, study_page
+from freezeframe.study import findings, learning_curve, results
 
 
 def study_report(study: str | Path, out: str | Path | None = None, lang: str = "en") -> Path:
@@ -40,10 +41,25 @@ def study_report(study: str | Path, out: str | Path | None = None, lang: str = "
             f"{page} is a folder.", "a file name for the page.", f"Use --out {page / 'report.html'}."
         )
     read = results.read(folder)
-    study_page.make(findings.find(read), words).write(page)
+    curve = _learning_curve(read)
+    more = () if curve is None else (study_curve.section(curve, words),)
+    answer = () if curve is None else study_curve.forecast_sentences(curve, words)
+    study_page.make(findings.find(read), words, more, answer).write(page)
     beside = page.parent / f"{page.stem}_files"
     table = read.table()
     files.write_text(beside / "results.csv", table.to_csv(index=False))
     with files.atomic(beside / "results.parquet") as temporary:
         table.to_parquet(temporary, index=False)
     return page
+
+
+def _learning_curve(read: results.Results) -> learning_curve.Answer | None:
+    """Answer again what `freezeframe study learning-curve` was asked, where this is its study."""
+    path = read.folder / learning_curve.FILE
+    if not path.is_file():
+        return None
+    asked = files.read_json(path)
+    # One that has grown since, and was interrupted, may have too few sizes for an answer.
+    with contextlib.suppress(UserError):
+        return learning_curve.answer(read, asked["times"], asked["target"])
+    return None
