@@ -20,6 +20,7 @@ TRAININGS = {
     "beans-freezing": 6 * 3,
     "pneumonia-first-nets": 3,
     "pneumonia-four": 4,
+    "pneumonia-imbalance": 5 * 3,
     "pneumonia-three": 3,
     "pneumonia-three-subtypes": 3,
     "skin-grid": (4 + 3) * 5,
