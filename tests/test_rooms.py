@@ -19,7 +19,10 @@ TORCH_FREE_ROOMS = ("data", "imaging", "ensemble", "evaluation", "study", "repor
 TORCH_ALLOWED = {
     "freezeframe.imaging.augment",
     "freezeframe.imaging.augment_operations",
-    *(f"freezeframe.study.{name}" for name in ("worker", "sharing", "probe", "baseline")),
+    *(
+        f"freezeframe.study.{name}"
+        for name in ("worker", "sharing", "probe", "baseline", "coordinator", "ray_worker")
+    ),
 }
 HEAVY = ("torch", "torchvision", "timm", "lightning", "captum", "onnx")
 

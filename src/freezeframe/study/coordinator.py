@@ -1,4 +1,4 @@
-"""What runs inside a Ray cluster: the coordinator of one study, and its workers.
+"""The coordinator of one study inside a Ray cluster.
 
 The coordinator is a detached actor, so it goes on when the command that started it ends. It alone says who does which
 training, so that nothing depends on locks between machines. A worker that dies, or whose node does, gives its training
@@ -6,9 +6,7 @@ back, and the next one goes on from its last checkpoint. When the coordinator it
 elsewhere; what is done is in the study's folder.
 """
 
-import contextlib
 import copy
-import os
 import threading
 import time
 import traceback
@@ -23,18 +21,19 @@ from freezeframe.study import engine
 from freezeframe.study.board import Board, Seat
 from freezeframe.study.dealing import Dealer
 from freezeframe.study.folder import StudyFolder
-from freezeframe.study.spec import Cell
+from freezeframe.study.ray_worker import ORDERED, Worker, enter
 from freezeframe.study.trials import Trials
 
 NODES = "nodes.json"
 SCHEMA_VERSION = 1
-# A group of the coordinator's threads that has one: what a worker tells is heard in its order.
-ORDERED = "ordered"
 SECONDS_BETWEEN_LOOKS = 1.0
+SECONDS_TO_MISS_A_NODE = 5.0
 # How long a finished coordinator waits for somebody to see its last board.
 SECONDS_AFTER_THE_END = 60.0
 # Workers that end without being at a training (a package is missing, the folder is not there): then it gives up.
 FAULTS = 3
+# Workers and drivers that may speak to the coordinator at the same time.
+THREADS = 64
 
 
 class State(TypedDict):
@@ -89,7 +88,7 @@ class Coordinator:
     """
 
     def __init__(self, path: str, working_folder: str, most_workers: int | None) -> None:
-        _enter(working_folder)
+        enter(working_folder)
         self.working_folder, self.most_workers = working_folder, most_workers
         self.folder = StudyFolder(Path(path))
         self.study = self.folder.read()
@@ -172,7 +171,9 @@ class Coordinator:
 
     def _groups(self) -> dict[str, list[str]]:
         """Return the names of what waits, by the frozen network that it begins with."""
-        from freezeframe.study import sharing  # not above: it brings torch, which a driver has no use for
+        from freezeframe.study import (
+            sharing,
+        )  # not above: torch takes long to load, and a driver has no use for it
 
         found: dict[str, list[str]] = {}
         for group in sharing.groups(self.study.cells()):
@@ -283,13 +284,19 @@ class Coordinator:
         import ray
         from ray.exceptions import RayError
 
+        error = None
+        try:
+            ray.get(task)
+        except RayError as raised:
+            error = raised
         with self._lock:
             number = self._tasks.pop(task)
-            hand, seat = self._hands.pop(number), self.board.seats.pop(number, Seat())
-            try:
-                ray.get(task)
-            except RayError as error:
-                lost = hand.node_id not in {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+            hand = self._hands[number]
+        lost = error is not None and _is_lost(hand.node_id)
+        with self._lock:
+            self._hands.pop(number)
+            seat = self.board.seats.pop(number, Seat())
+            if error is not None:
                 name = self.dealer.held.get(number) or seat.cell
                 if lost:
                     self._say(
@@ -321,86 +328,16 @@ class Coordinator:
             self._lines.append(line)
 
 
-class Worker:
-    """Does trainings on one node, one after another, as a local worker process does.
+def _is_lost(node_id: str) -> bool:
+    """Tell whether a node is gone, of which the cluster may hear a little later than of its worker."""
+    import ray
 
-    Parameters
-    ----------
-    coordinator : actor
-        Which tells it what to do.
-    number : int
-        Its own.
-    path, working_folder : str
-        As the coordinator's.
-    workers : int
-        Workers that share the node's memory.
-    """
-
-    def __init__(self, coordinator: Any, number: int, path: str, working_folder: str, workers: int) -> None:
-        _enter(working_folder)
-        self.coordinator, self.number, self.workers = coordinator, number, workers
-        self.folder = StudyFolder(Path(path))
-
-    def work(self) -> None:
-        """Do what the coordinator says until it says to end."""
-        from freezeframe import progress
-        from freezeframe.study.worker import hear
-
-        log = self.folder.path / "logs" / f"worker-{os.uname().nodename}-{os.getpid()}.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with (
-            log.open("a", encoding="utf-8", buffering=1) as handle,
-            contextlib.redirect_stderr(handle),
-            contextlib.redirect_stdout(handle),
-            progress.heard_by(hear(self._tell)),
-        ):
-            self._work()
-
-    def _work(self) -> None:
-        import ray
-
-        from freezeframe.study import worker
-        from freezeframe.training.activations import MEMORY_SHARE
-        from freezeframe.training.shared import Shared
-
-        study = self.folder.read()
-        shared = Shared(MEMORY_SHARE / self.workers)
-        cells: dict[str, Cell] = {}
-        ready: set[str] = set()
-        while (order := self._order())["do"] != "end":
-            if order["do"] == "wait":
-                time.sleep(SECONDS_BETWEEN_LOOKS)
-                continue
-            if order["do"] == "search":
-                worker.search(study, self.folder, shared, self._tell)
-                continue
-            if not cells.keys() >= set(order["with"]):  # the study has grown since
-                study = self.folder.read()
-                cells = {cell.name: cell for cell in study.cells()}
-            if not ready >= set(order["with"]):
-                begun = time.monotonic()
-                recipes = [cells[name].recipe for name in order["with"]]
-                worker.prepare(study, self.folder, recipes, shared, self._tell)
-                self._tell(event="prepared", group=order["group"], seconds=time.monotonic() - begun)
-                ready |= set(order["with"])
-            begun = time.monotonic()
-            worker.attempt(cells[order["cell"]], self.folder, shared, self._tell)
-            state = self.folder.state(order["cell"])
-            ray.get(self._in_order("done").remote(self.number, state, time.monotonic() - begun))
-            if state == "waiting":
-                time.sleep(SECONDS_BETWEEN_LOOKS)
-
-    def _order(self) -> dict[str, Any]:
-        import ray
-
-        return cast(dict[str, Any], ray.get(self.coordinator.next.remote(self.number)))
-
-    def _tell(self, **event: Any) -> None:
-        self._in_order("tell").remote(self.number, event)
-
-    def _in_order(self, method: str) -> Any:
-        """Return a method of the coordinator that takes one call after another, not several at a time."""
-        return getattr(self.coordinator, method).options(concurrency_group=ORDERED)
+    deadline = time.monotonic() + SECONDS_TO_MISS_A_NODE
+    while time.monotonic() < deadline:
+        if node_id not in {node["NodeID"] for node in ray.nodes() if node["Alive"]}:
+            return True
+        time.sleep(SECONDS_BETWEEN_LOOKS / 2)
+    return False
 
 
 def slots(resources: dict[str, float]) -> int:
@@ -414,7 +351,15 @@ def slots(resources: dict[str, float]) -> int:
     return int(resources.get("GPU", 0)) or int(resources.get("CPU", 0))
 
 
-def _enter(working_folder: str) -> None:
-    """Make paths in recipes mean what they mean where the study was started."""
-    if Path(working_folder).is_dir():
-        os.chdir(working_folder)
+def start(name: str, namespace: str, path: str, working_folder: str, most_workers: int | None) -> Any:
+    """Start a study's coordinator in the cluster that this process is connected to; see `Coordinator`.
+
+    It computes nothing, so it takes no core from a training.
+    """
+    import ray
+
+    remote = cast(Any, ray.remote)(max_concurrency=THREADS, concurrency_groups={ORDERED: 1})
+    actor = remote(Coordinator).options(
+        num_cpus=0, max_restarts=-1, lifetime="detached", name=name, namespace=namespace
+    )
+    return actor.remote(path, working_folder, most_workers)

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import importlib
 import logging
 import os
 import socket
@@ -17,7 +18,6 @@ from freezeframe.study.engine import shown
 from freezeframe.study.folder import StudyFolder
 
 NAMESPACE = "freezeframe"
-THREADS = 64
 SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_TO_CONNECT = 10.0
 # How long a coordinator may be out of reach before its study is given up: Ray moves it when its node is lost.
@@ -129,8 +129,6 @@ def _find(ray: Any, folder: StudyFolder) -> Any:
 
 
 def _coordinator(ray: Any, folder: StudyFolder, workers: int | None) -> Any:
-    from freezeframe.study.coordinator import ORDERED, Coordinator
-
     found = _find(ray, folder)
     if found is not None:
         with contextlib.suppress(ray.exceptions.RayError):
@@ -140,11 +138,9 @@ def _coordinator(ray: Any, folder: StudyFolder, workers: int | None) -> Any:
         with contextlib.suppress(ray.exceptions.RayError):
             ray.kill(found)
         _wait_until_gone(ray, folder)
-    # It computes nothing, so it takes no core from a training; each worker may speak to it at any time.
-    actor = ray.remote(max_concurrency=THREADS, concurrency_groups={ORDERED: 1})(Coordinator).options(
-        num_cpus=0, max_restarts=-1, lifetime="detached", name=_name(folder), namespace=NAMESPACE
-    )
-    return actor.remote(str(folder.path), str(Path.cwd()), workers)
+    # By its name, as a local worker is: what runs in the cluster loads torch, and a driver does not.
+    inside = importlib.import_module("freezeframe.study.coordinator")
+    return inside.start(_name(folder), NAMESPACE, str(folder.path), str(Path.cwd()), workers)
 
 
 def _wait_until_gone(ray: Any, folder: StudyFolder) -> None:

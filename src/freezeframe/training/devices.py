@@ -18,8 +18,8 @@ from typing import Any
 import lightning
 import torch
 import torch.distributed
-from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.strategies import DDPStrategy
