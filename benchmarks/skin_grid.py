@@ -37,7 +37,8 @@ from freezeframe.data.manifest import Manifest
 from freezeframe.evaluation.intervals import wilson
 from freezeframe.recipe import Recipe
 from freezeframe.study import results
-from freezeframe.study.spec import Cell, Study
+from freezeframe.study.cells import Cell
+from freezeframe.study.spec import Study
 from freezeframe.training.schedule import rate_factor
 
 NETWORK = "efficientnet-lite0"

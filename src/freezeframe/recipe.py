@@ -248,8 +248,8 @@ class Recipe(Section):
     )
     keep_weights: Literal["whole", "trained"] = Field(
         default="whole",
-        description="whole: the whole network, and a checkpoint to go on from; trained: only what trained (small; needs "
-        "the same pretrained weights to be used)",
+        description="whole: the whole network, and a checkpoint to go on from; trained: only what trained (small; "
+        "needs the same pretrained weights to be used)",
     )
     mirror: HomePath | None = Field(
         default=None, description="second folder; the run's folder is copied into it as it grows"

@@ -23,7 +23,8 @@ from typing import Any, Literal
 
 from freezeframe import files
 from freezeframe.errors import UserError
-from freezeframe.study.spec import Cell, Study
+from freezeframe.study.cells import Cell
+from freezeframe.study.spec import Study
 
 SCHEMA_VERSION = 1
 State = Literal["finished", "failed", "pruned", "waiting"]

@@ -12,9 +12,10 @@ from typing import Any
 from freezeframe import files
 from freezeframe.errors import FreezeframeError, UserError
 from freezeframe.progress import say
+from freezeframe.study.cells import Cell
 from freezeframe.study.engine import default_workers
 from freezeframe.study.folder import StudyFolder
-from freezeframe.study.spec import Cell, Study
+from freezeframe.study.spec import Study
 
 # Seconds beside the steps: of a training (folders, checkpoints, predictions) and of a step (Lightning, batches).
 # Measured with benchmarks/study_growth.py.

@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 from typing import Any, cast
 
+from freezeframe.study.cells import Cell
 from freezeframe.study.folder import StudyFolder
-from freezeframe.study.spec import Cell
 
 # A group of the coordinator's threads that has one: what a worker tells is heard in its order.
 ORDERED = "ordered"

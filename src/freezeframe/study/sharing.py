@@ -11,7 +11,7 @@ from freezeframe.backbones.several import run_several
 from freezeframe.progress import progress, say, size
 from freezeframe.recipe import Recipe
 from freezeframe.stores.pack import Pack, writing
-from freezeframe.study.spec import Cell
+from freezeframe.study.cells import Cell
 from freezeframe.training.activations import CHUNK, fits_on_disk, prefetch
 from freezeframe.training.assembly import CHECKED_IMAGES, Assembly
 from freezeframe.training.fit import Fitting

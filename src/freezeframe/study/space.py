@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from freezeframe.errors import UserError, did_you_mean
 from freezeframe.recipe import DataSource, Recipe, Split
-from freezeframe.study.spec import Cell, Range, Study, label_of
+from freezeframe.study.cells import Cell, label_of
+from freezeframe.study.spec import Range, Study
 
 if TYPE_CHECKING:
     import optuna

@@ -1,11 +1,8 @@
 """What a study is: a base recipe and axes, as a typed YAML file; and the cells that follow from it."""
 
-import hashlib
 import itertools
 import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,14 +10,14 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, mo
 
 from freezeframe import files
 from freezeframe.errors import UserError, did_you_mean
-from freezeframe.recipe import PositiveInteger, Recipe, Section, change, explain, is_field, put
+from freezeframe.recipe import PositiveInteger, Recipe, Section, change, explain, put
 from freezeframe.study import shipped
+from freezeframe.study.cells import Cell, check_field, label_of, levels, renamed, slug, with_names
 
 SCHEMA_VERSION = 1
 # Recipes of a study keep what trained, not the frozen part again and again, and use one thread each, so that the
 # number of processes that work at it changes no result.
 DEFAULTS: dict[str, Any] = {"keep_weights": "trained", "threads": 1}
-LONGEST_NAME = 80
 # Networks that become the same one under --backbone are given seeds so far apart.
 SEED_STEP = 1000
 
@@ -234,7 +231,7 @@ class Study(Section):
                 explain(error, origin, cls, sections, "study"), action="See `docs/studies.md` for all fields."
             ) from error
         for name in study.search.space if study.search else ():
-            _check_field(name, "search: space")
+            check_field(name, "search: space")
         study.cells()  # so that a mistake in the last cell is found before the first is trained
         return study
 
@@ -280,7 +277,7 @@ class Study(Section):
             raise UserError(
                 "The study has no trainings: everything is excluded.", "at least one.", "See 'exclude'."
             )
-        return _with_names(list(known.values()))
+        return with_names(list(known.values()))
 
     def cell(
         self, labels: dict[str, str], changes: dict[str, Any], seed: int, fold: int | None = None
@@ -296,20 +293,10 @@ class Study(Section):
         if changes.get("split.train_share", 1) != 1:
             # Repeats with a part of the patients draw it anew, so that their spread tells of this choice, too.
             fields["split"].setdefault("draw", fields["seed"])
-        setting = "-".join(_slug(label) for label in labels.values()) or _slug(self.name)
+        setting = "-".join(slug(label) for label in labels.values()) or slug(self.name)
         where = ", ".join(f"{axis}: {label}" for axis, label in labels.items())
         recipe = Recipe.parse(fields, origin=f"The recipe of {{{where}}}" if where else "The study's recipe")
         return Cell("", setting, labels, recipe.seed, fold, recipe)
-
-    def axis_labels(self) -> dict[str, list[str]]:
-        """Return the labels of each axis, in their order."""
-        found: dict[str, list[str]] = {}
-        for cell in self.cells():
-            for axis, label in cell.values.items():
-                known = found.setdefault(axis, [])
-                if label not in known:
-                    known.append(label)
-        return found
 
     def with_backbones(self, names: Sequence[str]) -> "Study":
         """Put other networks in the place of those that the study names, in turn.
@@ -338,7 +325,7 @@ class Study(Section):
             for axis, values in axes.items():
                 if axis == "backbone" and isinstance(values, list):
                     axes[axis] = {
-                        _renamed(name, other): {"backbone": other[name]}
+                        renamed(name, other): {"backbone": other[name]}
                         | ({"seed": seeds[name]} if seeds[name] and len(self.seeds) == 1 else {})
                         for name in values
                     }
@@ -351,7 +338,7 @@ class Study(Section):
                                 changes.setdefault("seed", seed)
         for place in (*content["include"], *content["exclude"]):
             if "backbone" in place:
-                place["backbone"] = _renamed(place["backbone"], other)
+                place["backbone"] = renamed(place["backbone"], other)
         return Study.parse(content)
 
     def _backbones(self) -> Iterator[str]:
@@ -369,7 +356,7 @@ class Study(Section):
         """Yield labels and changes of each setting: the grids, then what is included; without what is excluded."""
         for axes in self.axes:
             choices = [
-                [(axis, label, changes) for label, changes in _levels(axis, values)]
+                [(axis, label, changes) for label, changes in levels(axis, values)]
                 for axis, values in axes.items()
             ]
             for chosen in itertools.product(*choices):
@@ -378,10 +365,10 @@ class Study(Section):
                 if not any(self._matches(labels, changes, place) for place in self.exclude):
                     yield labels, changes
         for place in self.include:
-            levels = [self._level(axis, value) for axis, value in place.items()]
+            chosen_levels = [self._level(axis, value) for axis, value in place.items()]
             yield (
-                {axis: label for axis, (label, _) in zip(place, levels, strict=True)},
-                {name: value for _, change in levels for name, value in change.items()},
+                {axis: label for axis, (label, _) in zip(place, chosen_levels, strict=True)},
+                {name: value for _, change in chosen_levels for name, value in change.items()},
             )
 
     def _level(self, axis: str, value: Any) -> tuple[str, dict[str, Any]]:
@@ -399,119 +386,3 @@ class Study(Section):
             labels.get(name) == label_of(value) or (name in changes and changes[name] == value)
             for name, value in place.items()
         )
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One training of a study.
-
-    Attributes
-    ----------
-    name : str
-        Of its run folder.
-    setting : str
-        What it shares with its repeats: its name without seed and fold.
-    values : dict of str to str
-        Label of its value on each axis.
-    seed : int
-        The recipe's.
-    fold : int or None
-        Which fold is its test split, in a cross-validation.
-    recipe : Recipe
-        All of the training.
-    """
-
-    name: str
-    setting: str
-    values: dict[str, str]
-    seed: int
-    fold: int | None
-    recipe: Recipe = field(repr=False)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return what `cells.json` holds of it."""
-        return {
-            "name": self.name,
-            "setting": self.setting,
-            "values": self.values,
-            "seed": self.seed,
-            "fold": self.fold,
-        }
-
-
-def label_of(value: Any) -> str:
-    """Write a value as a short label.
-
-    Examples
-    --------
-    >>> label_of({"layers": 4}), label_of("flip"), label_of(None), label_of([{"resize": {"size": 64}}, "grey"])
-    ('layers 4', 'flip', 'default', 'resize(size 64), grey')
-    """
-    if value is None:
-        return "default"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, dict):
-        if set(value) >= {"policy"}:
-            rest = {name: inner for name, inner in value.items() if name != "policy"}
-            return f"{value['policy']}({label_of(rest)})" if rest else str(value["policy"])
-        return ", ".join(
-            f"{name}({label_of(inner)})" if isinstance(inner, dict) else f"{name} {label_of(inner)}"
-            for name, inner in value.items()
-        )
-    if isinstance(value, list):
-        return ", ".join(label_of(inner) for inner in value) or "none"
-    return Path(value).name if isinstance(value, str) and "/" in value else str(value)
-
-
-def _levels(axis: str, values: list[Any] | dict[str, dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
-    if isinstance(values, dict):
-        for label, changes in values.items():
-            for name in changes:
-                _check_field(name, f"axes: '{axis}: {label}'")
-        return [(str(label), changes) for label, changes in values.items()]
-    _check_field(axis, "axes")
-    labels = [label_of(value) for value in values]
-    return [
-        (label if labels.count(label) == 1 else f"{label} {index + 1}", {axis: value})
-        for index, (label, value) in enumerate(zip(labels, values, strict=True))
-    ]
-
-
-def _check_field(name: str, where: str) -> None:
-    if not is_field(name):
-        raise UserError(
-            f"{where} has '{name}', which is no field of a recipe; {did_you_mean(name, Recipe.model_fields)}",
-            "a field of the recipe (with a dot for a section, split.validation), or a name of your own with labels: "
-            "{label: {field: value}}.",
-            "See `freezeframe recipe`.",
-        )
-
-
-def _renamed(name: str, other: Mapping[str, str]) -> str:
-    replaced = other.get(name, name)
-    return replaced if replaced == name else f"{replaced}-for-{name}"
-
-
-def _slug(label: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._]+", "-", label).strip("-.") or "x"
-
-
-def _with_names(cells: list[Cell]) -> list[Cell]:
-    """Name cells after their setting, seed and fold, as far as these vary; long names and equal ones get a hash."""
-    several_seeds = len({cell.seed for cell in cells}) > 1 and any(
-        one.setting == other.setting and one.seed != other.seed for one, other in itertools.pairwise(cells)
-    )
-    named: list[Cell] = []
-    taken: dict[str, dict[str, str]] = {}
-    for cell in cells:
-        setting = cell.setting
-        # Two values may give one slug ('a/b' and 'a b'), and file systems have a longest name.
-        if len(setting) > LONGEST_NAME or taken.setdefault(setting.lower(), cell.values) != cell.values:
-            digest = hashlib.sha256(json.dumps(cell.values, sort_keys=True).encode()).hexdigest()[:8]
-            setting = f"{setting[:LONGEST_NAME]}-{digest}"
-        name = setting
-        name += f"-seed{cell.seed}" if several_seeds else ""
-        name += f"-fold{cell.fold}" if cell.fold is not None else ""
-        named.append(Cell(name, setting, cell.values, cell.seed, cell.fold, cell.recipe))
-    return named

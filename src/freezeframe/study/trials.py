@@ -27,10 +27,11 @@ from freezeframe.evaluation import metrics
 from freezeframe.seeds import derive_seed
 from freezeframe.study.board import REPORTED
 from freezeframe.study.budget import tick
+from freezeframe.study.cells import Cell
 from freezeframe.study.folder import StudyFolder
 from freezeframe.study.results import read_predictions
 from freezeframe.study.space import Point, Space
-from freezeframe.study.spec import Cell, Study
+from freezeframe.study.spec import Study
 
 if TYPE_CHECKING:
     import optuna

@@ -24,8 +24,9 @@ from freezeframe.errors import UserError
 from freezeframe.recipe import Recipe
 from freezeframe.study import baseline as baselines
 from freezeframe.study import sharing
+from freezeframe.study.cells import Cell
 from freezeframe.study.folder import StudyFolder
-from freezeframe.study.spec import Cell, Study
+from freezeframe.study.spec import Study
 from freezeframe.study.trials import Hopeless, Trial, Trials, reported
 from freezeframe.training.activations import MEMORY_SHARE
 from freezeframe.training.callbacks import METRICS, Watch, write_metrics
