@@ -169,6 +169,23 @@ def test_a_worker_that_is_killed_is_replaced_and_its_training_goes_on(unbroken, 
     assert_same(folder, unbroken)
 
 
+def test_a_kill_loses_only_seconds_of_what_a_study_took(tmp_path, monkeypatch):
+    monkeypatch.setattr("freezeframe.study.folder.SECONDS_BETWEEN_ACCOUNTS", 0.1)
+    folder = StudyFolder(tmp_path)
+    account = tmp_path / "progress.json"
+    with folder.timed() as tick:
+        tick()
+        assert not account.exists()
+        time.sleep(0.15)
+        tick()
+        first = files.read_json(account)["seconds"]
+        assert first >= 0.15
+    with folder.timed() as tick:
+        time.sleep(0.15)
+        tick()
+        assert files.read_json(account)["seconds"] >= first + 0.15
+
+
 def test_a_half_written_event_is_passed_over():
     from io import BytesIO
     from queue import SimpleQueue

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -80,13 +80,13 @@ def run(study: Study, folder: StudyFolder, workers: int | None = None, retry: bo
         ray_engine.run(folder, board, workers)
         return board
     deaths: Counter[str] = Counter()
-    with folder.timed(), shown(board) as show:
+    with folder.timed() as tick, shown(board) as show:
         while True:
             count = workers or default_workers()
             if trials is None or trials.limit is not None:
                 count = min(count, board.left)
             before = board.left
-            _round(study, folder, board, count, deaths, show)
+            _round(study, folder, board, count, deaths, show, tick)
             if trials is not None:
                 trials.settle()
             look(study, folder, board)
@@ -126,7 +126,13 @@ def look(study: Study, folder: StudyFolder, board: Board) -> None:
 
 
 def _round(
-    study: Study, folder: StudyFolder, board: Board, count: int, deaths: Counter[str], show: "_Show"
+    study: Study,
+    folder: StudyFolder,
+    board: Board,
+    count: int,
+    deaths: Counter[str],
+    show: "_Show",
+    tick: Callable[[], None],
 ) -> None:
     """Let workers work until none of them finds anything to do."""
     events: queue.SimpleQueue[tuple[int, dict[str, object] | None]] = queue.SimpleQueue()
@@ -148,6 +154,7 @@ def _round(
             if time.monotonic() - looked > SECONDS_BETWEEN_LOOKS:
                 looked = time.monotonic()
                 look(study, folder, board)
+                tick()
     finally:
         for process in processes.values():
             assert process.stdin is not None

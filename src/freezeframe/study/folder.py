@@ -17,7 +17,7 @@ logs/                what the worker processes said
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +27,7 @@ from freezeframe.study.cells import Cell
 from freezeframe.study.spec import Study
 
 SCHEMA_VERSION = 1
+SECONDS_BETWEEN_ACCOUNTS = 10.0
 State = Literal["finished", "failed", "pruned", "waiting"]
 
 
@@ -184,16 +185,32 @@ class StudyFolder:
         return files.claimed(self.path / "claims" / f"{name}.lock")
 
     @contextlib.contextmanager
-    def timed(self) -> Iterator[None]:
-        """Add the time of the block to what the study took, in `progress.json`."""
+    def timed(self) -> Iterator[Callable[[], None]]:
+        """Add the time of the block to what the study took, in `progress.json`.
+
+        Yields
+        ------
+        callable
+            Called now and then, so that a kill loses only seconds of the account.
+        """
         path = self.path / "progress.json"
-        begun = time.monotonic()
-        try:
-            yield
-        finally:
-            before = files.read_json(path)["seconds"] if path.exists() else 0.0
+        before = files.read_json(path)["seconds"] if path.exists() else 0.0
+        begun = written = time.monotonic()
+
+        def write() -> None:
             seconds = round(before + time.monotonic() - begun, 2)
             files.write_json(path, {"schema_version": SCHEMA_VERSION, "seconds": seconds})
+
+        def tick() -> None:
+            nonlocal written
+            if time.monotonic() - written >= SECONDS_BETWEEN_ACCOUNTS:
+                written = time.monotonic()
+                write()
+
+        try:
+            yield tick
+        finally:
+            write()
 
 
 def recipe_hash(cell: Cell) -> str:
