@@ -1,5 +1,6 @@
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from freezeframe.evaluation.intervals import Estimate
 from freezeframe.report import study_figures as figures
@@ -19,6 +20,15 @@ def test_neighbouring_numbers_of_an_axis_are_told_apart_however_close_the_scores
     drawing = figures.forest("differences", bars, "Difference", "Differences.", ENGLISH)
     shown = [text for text in texts(drawing.figure.axes[0].xaxis) if text]
     assert len(shown) == len(set(shown)) > 2
+
+
+@pytest.mark.parametrize("step", [0.2, 0.025, 0.0125, 0.002])
+def test_numbers_of_an_axis_are_those_at_which_it_is_marked(step):
+    figure = Figure()
+    axis = figure.subplots().yaxis
+    axis.set_ticks([0.8 + step * count for count in range(4)])
+    figures.fine(axis, ENGLISH.number)
+    assert [float(text) for text in texts(axis)] == pytest.approx([0.8 + step * count for count in range(4)])
 
 
 def test_long_names_of_a_legend_stand_below_each_other_and_short_ones_side_by_side():

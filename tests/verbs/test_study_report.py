@@ -8,6 +8,7 @@ from freezeframe import files
 from freezeframe.errors import UserError
 from freezeframe.report.language import load
 from freezeframe.verbs.study_report import study_report
+from searches import make_search
 from studies import make_study
 
 
@@ -25,6 +26,21 @@ def english(study):
 @pytest.fixture(scope="module")
 def spanish(study):
     return study_report(study, study.parent / "informe.html", "es")
+
+
+@pytest.fixture(scope="module")
+def search(tmp_path_factory):
+    return make_search(tmp_path_factory.mktemp("studies") / "search", 18)
+
+
+@pytest.fixture(scope="module")
+def english_search(search):
+    return study_report(search)
+
+
+@pytest.fixture(scope="module")
+def spanish_search(search):
+    return study_report(search, search.parent / "informe.html", "es")
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +77,7 @@ def test_tables_figures_and_a_row_for_each_training_lie_beside_the_page(study, e
     assert table["status"].value_counts().to_dict() == {"finished": 23, "failed": 1}
 
 
-@pytest.mark.parametrize("name", ["english", "spanish"])
+@pytest.mark.parametrize("name", ["english", "spanish", "english_search", "spanish_search"])
 @pytest.mark.parametrize("width", [1280, 768, 360])
 def test_nothing_hangs_over_the_edge_of_a_screen_of_any_width(name, width, request, page):
     page.goto(request.getfixturevalue(name).absolute().as_uri())
@@ -92,8 +108,10 @@ def test_printing_unfolds_all_tables(english, page):
     assert page.evaluate("document.querySelectorAll('details:not([open])').length") == 0
 
 
-def test_a_spanish_page_has_no_english_heading_and_writes_decimal_commas(spanish, page):
-    page.goto(spanish.absolute().as_uri())
+@pytest.mark.parametrize("name", ["spanish", "spanish_search"])
+def test_a_spanish_page_has_no_english_heading_and_writes_decimal_commas(name, request, page):
+    page.goto(request.getfixturevalue(name).absolute().as_uri())
+    page.evaluate("document.querySelectorAll('main details').forEach(node => { node.open = true })")
     assert page.get_attribute("html", "lang") == "es"
     messages = load("en").messages
     english = {text for text in messages.values() if isinstance(text, str)}
@@ -107,6 +125,33 @@ def test_a_spanish_page_has_no_english_heading_and_writes_decimal_commas(spanish
     assert not re.search(
         r"(?<![\w.-])\d\.\d", page.inner_text("main").replace(page.inner_text("#reproduce"), "")
     )
+
+
+def test_a_searchs_page_begins_with_the_search_and_has_its_figures_and_tables_as_files(
+    search, english_search, page
+):
+    page.goto(english_search.absolute().as_uri())
+    assert page.inner_text("main > section:first-child > h2") == "The search"
+    assert "The base recipe has" in page.inner_text(".answer")
+    beside = search / "report_files"
+    assert {"search-history.svg", "search-history.png"} <= {
+        path.name for path in (beside / "figures").iterdir()
+    }
+    listed = pd.read_csv(beside / "tables" / "search_trials.csv")
+    assert len(listed) == len(pd.read_csv(beside / "results.csv")) == 18
+    assert (beside / "tables" / "search_top.tex").is_file()
+
+
+def test_a_search_whose_first_trial_still_runs_has_a_page(tmp_path):
+    folder = make_search(tmp_path / "s", 1)
+    trials = files.read_json(folder / "trials.json")
+    row = trials["trials"][0] | {"state": "running", "value": None, "seconds": None}
+    files.write_json(folder / "trials.json", trials | {"trials": [row]})
+    run = folder / "runs" / "trial-0000" / "run.json"
+    files.write_json(run, files.read_json(run) | {"status": "running"})
+    text = study_report(folder).read_text()
+    assert "has no result yet" in text
+    assert "Of one trial, one has begun." in text
 
 
 def test_names_with_markup_are_shown_as_they_are(tmp_path, page):

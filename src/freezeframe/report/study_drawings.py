@@ -1,15 +1,28 @@
 """The figures of a study's report, chosen and filled from its findings."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from freezeframe.evaluation.intervals import Estimate
 from freezeframe.evaluation.pareto import front
 from freezeframe.report import study_figures as figures
 from freezeframe.report.language import Language
-from freezeframe.report.rendering import Drawing
+from freezeframe.report.rendering import PALETTE, Drawing
 from freezeframe.report.study_figures import Bar, Line, Point
-from freezeframe.report.study_words import axis_title, label, metric_title, metric_word, setting_name, several
+from freezeframe.report.study_words import (
+    axis_title,
+    label,
+    metric_title,
+    metric_word,
+    searched,
+    setting_name,
+    several,
+    trial_number,
+    trial_title,
+)
 from freezeframe.study.findings import Findings
+from freezeframe.study.results import Cell
 from freezeframe.study.settings import COSTS
 
 MOST_BARS = 40
@@ -73,29 +86,70 @@ def costs(findings: Findings, language: Language) -> list[Drawing]:
 
 def curves(findings: Findings, language: Language) -> list[Drawing]:
     """Draw the validation score and the losses of all cells that have them."""
-    axes = several(findings)
-    panel_axis = _group_axis(findings) if len(axes) > 1 else ""
-    colour_axis = "unfreeze" if "unfreeze" in axes and panel_axis != "unfreeze" else axes[-1] if axes else ""
     made = []
     for column in ("validation_roc_auc", "validation_accuracy", "validation_loss", "train_loss"):
-        lines = [
-            Line(
-                label(cell.values.get(panel_axis, ""), language),
-                label(cell.values.get(colour_axis, ""), language),
-                cell.curves,
-            )
+        cells = [
+            cell
             for cell in findings.results.cells
             if {"epoch", column} <= set(cell.curves)
             and np.isfinite(cell.curves[column].to_numpy(dtype=float)).any()
         ]
-        if not lines or (column == "validation_accuracy" and made):
+        if not cells or (column == "validation_accuracy" and made):
             continue
-        titles = (language.text(column), axis_title(colour_axis, language))
-        made.append(figures.curves(f"curves-{column.replace('_', '-')}", lines, column, titles, language))
+        lines, colours = (_trials if searched(findings) else _settings)(findings, cells, language)
+        titles = (language.text(column), colours)
+        name = f"curves-{column.replace('_', '-')}"
+        window = None
+        if searched(findings):
+            # A trial whose rate was too high diverges, and would press all others flat.
+            values = np.concatenate([cell.curves[column].to_numpy(dtype=float) for cell in cells])
+            window = figures.window(values, lower=column.endswith("loss"))
+        made.append(figures.curves(name, lines, column, titles, language, window))
     return made
 
 
-def _group_axis(findings: Findings) -> str:
-    """Choose the axis of colours or panels: the networks where they differ, else the first that does."""
+def _settings(findings: Findings, cells: Sequence[Cell], language: Language) -> tuple[list[Line], str]:
+    """Give each cell the panel and the colour of its labels on two axes; also returns what colours mean."""
     axes = several(findings)
+    panel_axis = _group_axis(findings) if len(axes) > 1 else ""
+    colour_axis = "unfreeze" if "unfreeze" in axes and panel_axis != "unfreeze" else axes[-1] if axes else ""
+    lines = [
+        Line(
+            label(cell.values.get(panel_axis, ""), language),
+            label(cell.values.get(colour_axis, ""), language),
+            cell.curves,
+        )
+        for cell in cells
+    ]
+    return lines, axis_title(colour_axis, language)
+
+
+def _trials(findings: Findings, cells: Sequence[Cell], language: Language) -> tuple[list[Line], str]:
+    """Give the best trial and the base recipe a colour each, and all others one for how they ended."""
+    best = findings.best.name if findings.best else ""
+    lines: list[tuple[int, Line]] = []
+    for cell in cells:
+        number = trial_number(cell.name)
+        if cell.name == best or number == 0:
+            role, strong, words = int(cell.name != best), True, trial_title(number, language)
+        else:
+            role, strong = (3, False) if cell.status == "pruned" else (2, False)
+            words = language.text("study_state_pruned" if role == 3 else "study_search_others")
+        lines.append((role, Line("", words, cell.curves, strong)))
+    return [line for _, line in sorted(lines, key=lambda one: one[0])], ""
+
+
+def _group_axis(findings: Findings) -> str:
+    """Choose the axis of colours or panels: the networks where they differ, else the first that does.
+
+    In a search, the first whose choices were named: the numbers drawn from a range are as many as there are trials.
+    """
+    axes = several(findings)
+    if searched(findings):
+        space = findings.results.specification["search"]["space"]
+        axes = [
+            axis
+            for axis in axes
+            if 0 < len(space[axis].get("choices") or ()) <= len(PALETTE) and not space[axis].get("when")
+        ]
     return "backbone" if "backbone" in axes else axes[0] if axes else ""

@@ -16,6 +16,8 @@ from freezeframe.evaluation.intervals import Estimate
 from freezeframe.report.language import Language
 from freezeframe.report.rendering import INK, PALETTE, PAPER, SOFT, STYLE, Drawing
 
+FARTHEST = 3.0
+"""Of an axis that leaves out the few that are far off: as a multiple of how far the median is from the best."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
@@ -42,11 +44,12 @@ class Point:
 
 @dataclass(frozen=True)
 class Line:
-    """A training curve, in the panel and with the colour of two labels."""
+    """A training curve, in the panel and with the colour of two labels; a strong one lies over the others."""
 
     panel: str
     colour: str
     curve: pd.DataFrame
+    strong: bool = False
 
 
 def forest(name: str, bars: Sequence[Bar], axis: str, description: str, language: Language) -> Drawing:
@@ -74,7 +77,7 @@ def forest(name: str, bars: Sequence[Bar], axis: str, description: str, language
         axes.tick_params(axis="y", colors=INK)
         axes.grid(axis="y", visible=False)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
-        _fine(axes.xaxis, language.signed)
+        fine(axes.xaxis, language.signed)
         axes.set_xlabel(axis)
         handles = [
             Line2D(
@@ -136,7 +139,7 @@ def costs(
             axes.xaxis.set_major_locator(MaxNLocator(nbins=4))
         axes.margins(x=0.12)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: write(value)))
-        _fine(axes.yaxis, language.number)
+        fine(axes.yaxis, language.number)
         axes.set_xlabel(titles[0])
         axes.set_ylabel(titles[1])
         handles = [
@@ -145,14 +148,20 @@ def costs(
                 label=group,
             )
             for index, group in enumerate(groups)
+            if group
         ]  # fmt: skip
         handles.append(Line2D([], [], color=SOFT, linewidth=0.9, label=language.text("study_front")))
-        figure.legend(handles=handles, loc="outside lower left", ncols=_legend_columns(handles, 40))
+        figure.legend(handles=handles, loc="outside lower left", ncols=legend_columns(handles, 40))
     return Drawing(name, figure, f"{titles[1]} – {titles[0]}")
 
 
 def curves(
-    name: str, lines: Sequence[Line], column: str, titles: tuple[str, str], language: Language
+    name: str,
+    lines: Sequence[Line],
+    column: str,
+    titles: tuple[str, str],
+    language: Language,
+    window: tuple[float, float] | None = None,
 ) -> Drawing:
     """Draw a column of every cell's ``metrics.csv`` as a thin line: a panel and a colour for each label of two axes.
 
@@ -164,7 +173,10 @@ def curves(
         Of the curves' tables.
     titles : (str, str)
         Of the vertical axis, and of what the colours mean.
+    window : (float, float), optional
+        Ends of the vertical axis; all values where left out.
     """
+    faint = 0.4 if any(line.strong for line in lines) else 0.8
     panels = list(dict.fromkeys(line.panel for line in lines))
     colours = list(dict.fromkeys(line.colour for line in lines))
     shades = _shades(colours)
@@ -182,40 +194,72 @@ def curves(
             axes = grid.flat[panels.index(line.panel)]
             alone = len(line.curve) < 2
             axes.plot(
-                line.curve["epoch"], line.curve[column], color=shades[line.colour], linewidth=0.9, alpha=0.8,
-                marker="o" if alone else None, markersize=3,
+                line.curve["epoch"], line.curve[column], color=shades[line.colour],
+                linewidth=2.0 if line.strong else 0.9, alpha=1.0 if line.strong else faint,
+                zorder=3 if line.strong else 2, marker="o" if alone else None, markersize=3,
             )  # fmt: skip
         for index, panel in enumerate(panels):
             axes = grid.flat[index]
             axes.set_title(panel, loc="left", fontsize=9, color=INK, fontweight="bold")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
-            _fine(axes.yaxis, language.number)
+            fine(axes.yaxis, language.number)
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: language.number(value, 0)))
             if index + columns >= len(panels):
                 axes.set_xlabel(language.text("epoch"))
                 axes.tick_params(labelbottom=True)
+        if window is not None:
+            grid.flat[0].set_ylim(*window)
         figure.supylabel(titles[0], fontsize=9, color=SOFT)
         if len(colours) > 1:
             handles = [Line2D([], [], color=shades[colour], label=colour) for colour in colours]
-            across = _legend_columns(handles, 30 * max(columns, 2))
+            across = legend_columns(handles, 30 * max(columns, 2))
             figure.legend(
-                handles=handles, loc="outside lower left", ncols=across, title=titles[1], alignment="left"
+                handles=handles,
+                loc="outside lower left",
+                ncols=across,
+                title=titles[1] or None,
+                alignment="left",
             )
     return Drawing(name, figure, f"{titles[0]}: {', '.join(panels)}")
 
 
-def _fine(axis: Axis, write: Callable[[float, int], str]) -> None:
-    """Write an axis' numbers with as many digits as tell neighbouring ones apart."""
+def window(values: np.ndarray, lower: bool) -> tuple[float, float]:
+    """Choose the ends of an axis that leave out what is much farther from the best than the median is.
+
+    Parameters
+    ----------
+    values : ndarray of float (N,)
+        At least one finite.
+    lower : bool
+        Whether lower is better.
+
+    Examples
+    --------
+    >>> window(np.array([0.0, 10.0, 20.0, 30.0, 400.0]), lower=True)
+    (-3.0, 63.0)
+    """
+    known = values[np.isfinite(values)]
+    best = known.min() if lower else known.max()
+    worst = known.max() if lower else known.min()
+    reach = min(abs(worst - best), FARTHEST * abs(np.median(known) - best)) or max(0.05 * abs(best), 1e-6)
+    sign = 1 if lower else -1
+    ends = float(best - sign * 0.05 * reach), float(best + sign * 1.05 * reach)
+    return min(ends), max(ends)
+
+
+def fine(axis: Axis, write: Callable[[float, int], str]) -> None:
+    """Write an axis' numbers with as many digits as they have: two or more, and not so many that all look alike."""
 
     def written(value: float, _: int | None = None) -> str:
         places = np.unique(axis.get_majorticklocs())
         step = np.diff(places).min() if len(places) > 1 else 0.1
-        return write(value, int(np.clip(np.ceil(-np.log10(step) - 1e-9), 2, 5)))
+        exact = (count for count in range(2, 5) if np.allclose(places, places.round(count), atol=step / 100))
+        return write(value, next(exact, 5))
 
     axis.set_major_formatter(FuncFormatter(written))
 
 
-def _legend_columns(handles: Sequence[Line2D], room: int) -> int:
+def legend_columns(handles: Sequence[Line2D], room: int) -> int:
     """Choose how many columns of a legend fit into a width of so many letters."""
     longest = max(len(str(handle.get_label())) for handle in handles) + 5  # the line before the words
     return int(np.clip(room // longest, 1, 4))

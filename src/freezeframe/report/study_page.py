@@ -36,7 +36,7 @@ def make(
         title=sentences.title(findings, language),
         answer=" ".join(answer) or sentences.answer(findings, language),
         state=""
-        if len(findings.results.finished) == len(findings.results.cells)
+        if {cell.status for cell in findings.results.cells} <= {"finished", "pruned"}
         else sentences.states(findings, language),
         cards=sentences.cards(findings, language),
         sections=sections,

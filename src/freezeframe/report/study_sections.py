@@ -10,7 +10,7 @@ from freezeframe.report import study_sentences as sentences
 from freezeframe.report import study_tables as tables
 from freezeframe.report.language import Language
 from freezeframe.report.rendering import Drawing
-from freezeframe.report.study_words import metric_title, setting_name, several
+from freezeframe.report.study_words import metric_title, searched, setting_name, several
 from freezeframe.report.tables import Table
 from freezeframe.study.findings import Findings
 
@@ -62,8 +62,8 @@ def all_sections(findings: Findings, language: Language) -> list[Section]:
 
 
 def results(findings: Findings, language: Language) -> Section | None:
-    """Show the table as papers print it, one for each main metric."""
-    if findings.best is None:
+    """Show the table as papers print it, one for each main metric; a search's trials are no such table."""
+    if findings.best is None or searched(findings):
         return None
     (_, first), *others = tables.grids(findings, language)
     return Section(
@@ -99,8 +99,8 @@ def differences(findings: Findings, language: Language) -> Section | None:
 
 
 def effects(findings: Findings, language: Language) -> Section | None:
-    """Say what each axis changes on average."""
-    if not findings.effects or len(several(findings)) < 2:
+    """Say what each axis changes on average; a search's trials rarely differ in one field only."""
+    if not findings.effects or len(several(findings)) < 2 or searched(findings):
         return None
     return Section(
         "effects",
@@ -131,7 +131,7 @@ def curves(findings: Findings, language: Language) -> Section | None:
     return Section(
         "curves",
         language.text("study_heading_curves"),
-        (language.text("study_curves_intro"),),
+        (language.text("study_search_curves_intro" if searched(findings) else "study_curves_intro"),),
         drawings=tuple(made),
         wide=True,
     )
@@ -150,8 +150,8 @@ def beside(findings: Findings, language: Language) -> Section | None:
 
 
 def imbalance(findings: Findings, language: Language) -> Section | None:
-    """Compare the remedies against unequal classes."""
-    if not findings.remedies:
+    """Compare the remedies against unequal classes; in a search much else differs between them."""
+    if not findings.remedies or searched(findings):
         return None
     return Section(
         "imbalance",
@@ -162,7 +162,7 @@ def imbalance(findings: Findings, language: Language) -> Section | None:
 
 
 def unfinished(findings: Findings, language: Language) -> Section | None:
-    """List the cells that failed, were given up, or are still to do."""
+    """List the cells that failed or are still to do."""
     table = tables.unfinished(findings, language)
     if table is None:
         return None

@@ -8,19 +8,24 @@ import numpy as np
 from freezeframe.evaluation import metrics
 from freezeframe.evaluation.intervals import Estimate, wilson
 from freezeframe.report.language import Language
-from freezeframe.report.study_words import axis_title, metric_title, metric_word, setting_name, several
+from freezeframe.report.study_words import (
+    axis_word,
+    metric_title,
+    metric_word,
+    searched,
+    setting_name,
+    several,
+)
 from freezeframe.study.findings import Findings
 from freezeframe.study.settings import Setting
 
 
 def title(findings: Findings, language: Language) -> str:
     """Say what the study varied."""
-    axes = [
-        axis_title(axis, language).lower() if f"axis_{axis}" in language.messages else axis
-        for axis in several(findings)
-    ]
+    axes = [axis_word(axis, language) for axis in several(findings)]
     name = findings.results.name
-    return language.text("study_title", name=name, axes=language.enumerate(axes)) if axes else name
+    key = "study_search_title" if searched(findings) else "study_title"
+    return language.text(key, name=name, axes=language.enumerate(axes)) if axes else name
 
 
 def answer(findings: Findings, language: Language) -> str:
@@ -206,7 +211,8 @@ def states(findings: Findings, language: Language) -> str:
 
 def methods(findings: Findings, language: Language) -> tuple[str, ...]:
     """Say how the figures were made."""
-    keys = ["choice", "interval", "paired", "holm", "effects", "front"]
+    own = "search" if searched(findings) else "effects"
+    keys = ["choice", "interval", "paired", "holm", own, "front"]
     if findings.results.metric in metrics.LOWER_IS_BETTER:
         keys.append("lower")
     return tuple(language.text(f"study_how_{key}") for key in keys)

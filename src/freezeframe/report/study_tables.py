@@ -307,7 +307,7 @@ def remedies(findings: Findings, language: Language) -> Table:
 
 
 def unfinished(findings: Findings, language: Language) -> Table | None:
-    """List the cells without results, with the error of those that failed."""
+    """List the cells without results, with the error of those that failed; one given up ended as it should."""
     rows = tuple(
         (
             cell.name,
@@ -315,7 +315,7 @@ def unfinished(findings: Findings, language: Language) -> Table | None:
             str(cell.failure.get("error", "")),
             int(cell.failure.get("attempts", 0)) or None,
         )
-        for status in ("failed", "pruned", "begun", "waiting")
+        for status in ("failed", "begun", "waiting")
         for cell in findings.results.cells
         if cell.status == status
     )

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from freezeframe import files
 from freezeframe.errors import UserError
-from freezeframe.report import language, study_curve, study_page
-from freezeframe.study import findings, learning_curve, results
+from freezeframe.report import language, study_curve, study_page, study_search
+from freezeframe.report.study_sections import Section
+from freezeframe.study import findings, learning_curve, results, search
 
 
 def study_report(study: str | Path, out: str | Path | None = None, lang: str = "en") -> Path:
@@ -41,16 +42,27 @@ def study_report(study: str | Path, out: str | Path | None = None, lang: str = "
             f"{page} is a folder.", "a file name for the page.", f"Use --out {page / 'report.html'}."
         )
     read = results.read(folder)
-    curve = _learning_curve(read)
-    more = () if curve is None else (study_curve.section(curve, words),)
-    answer = () if curve is None else study_curve.forecast_sentences(curve, words)
-    study_page.make(findings.find(read), words, more, answer).write(page)
+    found = findings.find(read)
+    study_page.make(found, words, *_own(found, words)).write(page)
     beside = page.parent / f"{page.stem}_files"
     table = read.table()
     files.write_text(beside / "results.csv", table.to_csv(index=False))
     with files.atomic(beside / "results.parquet") as temporary:
         table.to_parquet(temporary, index=False)
     return page
+
+
+def _own(found: findings.Findings, words: language.Language) -> tuple[list[Section], tuple[str, ...]]:
+    """Return the section that a learning curve or a search has besides a grid's, and what its page says first."""
+    curve = _learning_curve(found.results)
+    if curve is not None:
+        return [study_curve.section(curve, words)], study_curve.forecast_sentences(curve, words)
+    folder = found.results.folder
+    trials = search.history(folder)
+    if trials.empty:
+        return [], ()
+    made = study_search.section(found, trials, search.importances(folder), words)
+    return [made], study_search.answer(found, trials, words)
 
 
 def _learning_curve(read: results.Results) -> learning_curve.Answer | None:
