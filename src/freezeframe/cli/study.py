@@ -41,6 +41,8 @@ Backbone = Annotated[
                  "that can't reach the others' weights."),
 ]  # fmt: skip
 
+SHOWN = 8  # settings, of those that a study ends with
+
 
 @app.callback()
 def study() -> None:
@@ -130,7 +132,7 @@ def run_command(
 
     known = Study.read(study, set_ or [], _names(backbone))
     folder = study_run(known, out, workers, retry)
-    _print_best(folder)
+    print_best(folder)
 
 
 @app.command("recipes")
@@ -233,29 +235,40 @@ def _names(text: str | None) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()] if text else []
 
 
-def _print_best(folder: Path) -> None:
+def print_best(folder: Path) -> None:
+    """Print the best settings of a study, or a search's best trials and the base recipe, and what failed."""
     from freezeframe.study import results, settings
+    from freezeframe.study.trials import trial_name
 
     console = Console(highlight=False)
     found = results.read(folder)
-    ranked = settings.rank(settings.summarise(found), found.metric)
+    searched = bool(found.specification.get("search"))
+    ranked = settings.rank(settings.summarise(found, tested=False), found.metric)
     table = Table(
-        title=f"best on validation, of {len(found.settings)} settings",
+        title=f"best on validation, of {len(found.settings)} {'trials' if searched else 'settings'}",
         title_justify="left",
         box=SIMPLE_HEAD,
         show_edge=False,
         pad_edge=False,
     )
-    table.add_column("setting", overflow="fold")
+    table.add_column("trial" if searched else "setting", overflow="fold")
     for column in (f"validation {found.metric}", "test, 95 % interval"):
         table.add_column(column, justify="right")
-    for setting in ranked[:8]:
-        test = setting.test.get(found.metric)
-        shown = "" if test is None or test.value is None else f"{test.value:.4f}"
+    # Which all other trials have to beat.
+    base = trial_name(0) if searched else ""
+    shown = [*ranked[:SHOWN], *(setting for setting in ranked[SHOWN:] if setting.name == base)]
+    for setting in shown:
+        # A test score with its interval takes a moment, so only those that are shown get one.
+        test = settings.estimate(found, setting.cells, (found.metric,)).get(found.metric)
+        score = "" if test is None or test.value is None else f"{test.value:.4f}"
         if test is not None and test.low is not None and test.high is not None:
-            shown += f" ({test.low:.3f} to {test.high:.3f})"
-        table.add_row(setting.name, f"{setting.validation[found.metric]:.4f}", shown)
+            score += f" ({test.low:.3f} to {test.high:.3f})"
+        name = f"{setting.name}, the base recipe" if setting.name == base else setting.name
+        table.add_row(name, f"{setting.validation[found.metric]:.4f}", score)
     console.print(table)
+    if searched and ranked:
+        values = ", ".join(f"{field} {label}" for field, label in ranked[0].values.items())
+        console.print(f"{ranked[0].name}: {values}", markup=False, soft_wrap=True)
     failed = [cell for cell in found.cells if cell.status == "failed"]
     for cell in failed[:5]:
         console.print(
