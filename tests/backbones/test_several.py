@@ -42,8 +42,12 @@ def test_a_joint_pass_gives_the_bits_of_single_passes(name, depths):
 
 
 def test_a_merged_graph_computes_nothing_twice():
-    models = [executors.exported(one.cut, None) for one in made("resnet18", ["head", {"layers": 3}, {"blocks": 1}])]
-    counts = [sum(node.op_type == "Conv" for node in onnx.load_from_string(model).graph.node) for model in models]
+    models = [
+        executors.exported(one.cut, None) for one in made("resnet18", ["head", {"layers": 3}, {"blocks": 1}])
+    ]
+    counts = [
+        sum(node.op_type == "Conv" for node in onnx.load_from_string(model).graph.node) for model in models
+    ]
     merged = onnx.load_from_string(merge(models))
     onnx.checker.check_model(merged)
     assert sum(node.op_type == "Conv" for node in merged.graph.node) == max(counts)
@@ -58,7 +62,9 @@ def test_graphs_of_different_weights_share_nothing_but_the_input():
     )
     merged = onnx.load_from_string(merge([one, other]))
     convolutions = [node for node in merged.graph.node if node.op_type == "Conv"]
-    assert len(convolutions) == 2 * sum(node.op_type == "Conv" for node in onnx.load_from_string(one).graph.node)
+    assert len(convolutions) == 2 * sum(
+        node.op_type == "Conv" for node in onnx.load_from_string(one).graph.node
+    )
 
 
 def test_executors_of_torch_compute_one_after_another_with_their_own_bits():

@@ -24,7 +24,9 @@ def training_images(cell) -> set[str]:
 
 def test_shares_are_halved_as_long_as_five_patients_of_each_class_are_left(recipe):
     # Of 40 patients of each class 28 train: a quarter has 7 of each, an eighth would have 3.5.
-    assert {cell.values[AXIS]: None for cell in study_of(recipe).cells()} == dict.fromkeys(["0.25", "0.5", "1"])
+    assert {cell.values[AXIS]: None for cell in study_of(recipe).cells()} == dict.fromkeys(
+        ["0.25", "0.5", "1"]
+    )
 
 
 def test_each_repeat_of_a_share_draws_its_patients_anew_and_all_patients_repeat_with_other_seeds(recipe):

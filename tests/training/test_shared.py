@@ -48,7 +48,9 @@ def test_another_seed_gets_another_head_from_a_network_that_is_used_again(recipe
 def test_random_layers_depend_on_the_seed_also_in_a_shared_process(recipe):
     shared = Shared()
     first, second = (
-        shared.assemble(recipe.changed(weights="none", seed=seed), 2).network.module.state_dict()["conv_stem.weight"]
+        shared.assemble(recipe.changed(weights="none", seed=seed), 2).network.module.state_dict()[
+            "conv_stem.weight"
+        ]
         for seed in (0, 1)
     )
     assert not torch.equal(first, second)
@@ -59,7 +61,9 @@ def test_the_next_training_of_a_kind_costs_little(recipe, tmp_path):
     seconds = []
     for seed in range(3):
         start = time.monotonic()
-        train(recipe.changed(unfreeze="head", seed=seed, augment_seed=0, epochs=1), tmp_path / str(seed), shared)
+        train(
+            recipe.changed(unfreeze="head", seed=seed, augment_seed=0, epochs=1), tmp_path / str(seed), shared
+        )
         seconds.append(time.monotonic() - start)
     assert min(seconds[1:]) < seconds[0]
 
