@@ -230,7 +230,8 @@ class Recipe(Section):
     )
     num_nodes: PositiveInteger = Field(default=1, description="machines that train together")
     strategy: str = Field(
-        default="auto", description="Lightning's strategy where there are several devices: ddp (auto is the same)"
+        default="auto",
+        description="Lightning's strategy where there are several devices: ddp (auto is the same)",
     )
 
     activations: Literal["auto", "store", "live"] = Field(
