@@ -205,6 +205,7 @@ def test_costs_are_coloured_by_the_first_field_of_named_choices(found):
     [points, *_] = study_sections.costs(found, ENGLISH).drawings
     legend = [text.get_text() for text in points.figure.legends[0].get_texts()]
     assert set(legend) == {"head only", "2 layers", "4 layers", "front"}
+    assert points.figure.legends[0].get_title().get_text() == "Depth"
 
 
 def test_a_search_over_numbers_only_has_no_colours_of_costs(found):
@@ -223,6 +224,18 @@ def test_the_best_trial_and_the_base_recipe_lie_over_thin_lines_and_one_that_div
     assert len(widths) == TRIALS
     assert sum(width > 1 for width in widths) == 2
     assert axes.get_ylim()[1] < 3
+
+
+def test_the_whole_curve_of_the_base_recipe_is_in_sight_however_far_it_begins_from_the_others(found):
+    cells = []
+    for cell in found.results.cells:
+        scores = np.linspace(0.96, 0.99, len(cell.curves))
+        if cell.name == "trial-0000":
+            scores = np.linspace(0.5, 0.95, len(cell.curves))
+        cells.append(replace(cell, curves=cell.curves.assign(validation_roc_auc=scores)))
+    close = replace(found, results=replace(found.results, cells=tuple(cells)))
+    [axes] = study_sections.curves(close, ENGLISH).drawings[0].figure.axes
+    assert axes.get_ylim()[0] < 0.5
 
 
 def test_trials_that_were_given_up_are_no_trainings_without_a_result(found):

@@ -80,7 +80,8 @@ def costs(findings: Findings, language: Language) -> list[Drawing]:
             for setting, cost, score in known
         ]
         titles = (language.text(f"study_cost_{kind}"), metric_title(metric, language))
-        made.append(figures.costs(f"cost-{kind}", points, titles, kind, language))
+        groups_title = axis_title(group_axis, language)
+        made.append(figures.costs(f"cost-{kind}", points, titles, kind, language, groups_title))
     return made
 
 
@@ -101,11 +102,21 @@ def curves(findings: Findings, language: Language) -> list[Drawing]:
         name = f"curves-{column.replace('_', '-')}"
         window = None
         if searched(findings):
-            # A trial whose rate was too high diverges, and would press all others flat.
-            values = np.concatenate([cell.curves[column].to_numpy(dtype=float) for cell in cells])
-            window = figures.window(values, lower=column.endswith("loss"))
+            window = _window(lines, column)
         made.append(figures.curves(name, lines, column, titles, language, window))
     return made
+
+
+def _window(lines: Sequence[Line], column: str) -> tuple[float, float]:
+    """Leave out trials that diverged, which would press all others flat; the strong lines are in sight."""
+    values = np.concatenate([line.curve[column].to_numpy(dtype=float) for line in lines])
+    low, high = figures.window(values, lower=column.endswith("loss"))
+    for line in lines:
+        own = line.curve[column].to_numpy(dtype=float)
+        if line.strong and np.isfinite(own).any():
+            margin = 0.03 * (high - low)
+            low, high = min(low, np.nanmin(own) - margin), max(high, np.nanmax(own) + margin)
+    return low, high
 
 
 def _settings(findings: Findings, cells: Sequence[Cell], language: Language) -> tuple[list[Line], str]:

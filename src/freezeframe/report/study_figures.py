@@ -95,7 +95,12 @@ def forest(name: str, bars: Sequence[Bar], axis: str, description: str, language
 
 
 def costs(
-    name: str, points: Sequence[Point], titles: tuple[str, str], kind: str, language: Language
+    name: str,
+    points: Sequence[Point],
+    titles: tuple[str, str],
+    kind: str,
+    language: Language,
+    groups_title: str = "",
 ) -> Drawing:
     """Draw scores against one cost, with the front: what nothing cheaper is better than.
 
@@ -107,6 +112,8 @@ def costs(
         Of the axes: cost and score.
     kind : str
         'parameters', 'seconds' or 'memory': how costs are written.
+    groups_title : str
+        What the groups are, above the legend.
     """
     write = {"parameters": _count, "seconds": language.duration, "memory": language.size}[kind]
     groups = list(dict.fromkeys(point.group for point in points))
@@ -151,7 +158,10 @@ def costs(
             if group
         ]  # fmt: skip
         handles.append(Line2D([], [], color=SOFT, linewidth=0.9, label=language.text("study_front")))
-        figure.legend(handles=handles, loc="outside lower left", ncols=legend_columns(handles, 40))
+        figure.legend(
+            handles=handles, loc="outside lower left", ncols=legend_columns(handles, 40),
+            title=groups_title or None, alignment="left", title_fontsize=8,
+        )  # fmt: skip
     return Drawing(name, figure, f"{titles[1]} – {titles[0]}")
 
 
