@@ -134,10 +134,11 @@ def test_a_process_knows_its_place_by_the_machine_and_its_number_there(recipe, m
 
 
 def test_a_training_in_one_process_starts_no_others(recipe, tmp_path):
+    others = set(psutil.Process().children())
     with Team(recipe, tmp_path) as team:
         team.start()
         assert team.share == Share(0, 1)
-        assert not psutil.Process().children()
+        assert set(psutil.Process().children()) <= others
 
 
 @pytest.fixture(scope="module")
@@ -149,11 +150,11 @@ def small(recipe) -> Recipe:
 @pytest.mark.slow
 def test_two_processes_train_what_one_does(small, tmp_path):
     one = train(small, tmp_path / "one")
-    before = dict(os.environ)
+    before, others = dict(os.environ), set(psutil.Process().children())
     two = train(small.changed(devices=2), tmp_path / "two")
     assert_close(one, two)
     assert dict(os.environ) == before
-    assert not psutil.Process().children()
+    assert set(psutil.Process().children()) <= others
 
 
 @pytest.mark.slow
