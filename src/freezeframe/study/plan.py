@@ -19,7 +19,7 @@ from freezeframe.study.spec import Study
 
 # Seconds beside the steps: of a training (folders, checkpoints, predictions) and of a step (Lightning, batches).
 # Measured with benchmarks/study_growth.py.
-TRAINING_SECONDS, STEP_SECONDS = 0.6, 0.002
+TRAINING_SECONDS, STEP_SECONDS = 0.1, 0.0015
 
 
 @dataclass(frozen=True)
