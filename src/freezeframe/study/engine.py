@@ -28,6 +28,7 @@ from freezeframe.study.trials import Trials
 # A process that the system ends (for want of memory, say) may have been unlucky: its training is tried again so often.
 DEATHS = 2
 SECONDS_BETWEEN_LOOKS = 1.0
+Show = Callable[[str | None], None]
 
 
 def default_workers() -> int:
@@ -131,7 +132,7 @@ def _round(
     board: Board,
     count: int,
     deaths: Counter[str],
-    show: "_Show",
+    show: Show,
     tick: Callable[[], None],
 ) -> None:
     """Let workers work until none of them finds anything to do."""
@@ -198,9 +199,7 @@ def _listen(
     events.put((number, None))
 
 
-def _bury(
-    folder: StudyFolder, board: Board, name: str, code: int, deaths: Counter[str], show: "_Show"
-) -> None:
+def _bury(folder: StudyFolder, board: Board, name: str, code: int, deaths: Counter[str], show: Show) -> None:
     """Note that a worker died at a training; after the second time the study goes on without it."""
     deaths[name] += 1
     how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
@@ -235,23 +234,17 @@ def _wait_for_others(study: Study, folder: StudyFolder, board: Board) -> bool:
         look(study, folder, board)
 
 
-class _Show:
-    """Tells of what happened: a live table in a terminal, lines elsewhere."""
+@contextlib.contextmanager
+def shown(board: Board) -> Iterator[Show]:
+    """Show a board while the block runs; what is yielded takes the lines of a log, and None for none."""
 
-    def __init__(self, live: Live | None) -> None:
-        self.live = live
-
-    def __call__(self, line: str | None) -> None:
+    def show(line: str | None) -> None:
         if line is not None:
             say(line)
 
-
-@contextlib.contextmanager
-def shown(board: Board) -> Iterator[_Show]:
-    """Show a board while the block runs; what is yielded takes the lines of a log."""
     if not console.is_terminal:
         say(f"{board.left} of {board.total} trainings to do.")
-        yield _Show(None)
+        yield show
         return
-    with Live(board, console=console, refresh_per_second=4, transient=False) as live:
-        yield _Show(live)
+    with Live(board, console=console, refresh_per_second=4, transient=False):
+        yield show

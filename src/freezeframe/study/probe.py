@@ -1,6 +1,6 @@
 """Measures on this machine what the trainings of a study will cost, without training: the numbers behind `plan`.
 
-Started by `freezeframe.study.plan` as ``python -m freezeframe.study.probe FOLDER NUMBER WORKERS``, in as many processes
+Started by `freezeframe.study.plan` as ``python -m freezeframe.study.probe FOLDER NUMBER``, in as many processes
 as will work at the study, so that each step is timed beside the others, as it will run.
 """
 

@@ -1,6 +1,6 @@
 """A process that works at a study: it takes what nobody else is at, one training after another.
 
-Started by `freezeframe.study.engine` as ``python -m freezeframe.study.worker FOLDER NUMBER WORKERS``. It tells of what
+Started by `freezeframe.study.engine` as ``python -m freezeframe.study.worker FOLDER WORKERS``. It tells of what
 it does in lines of JSON on standard output; what is said for people goes to standard error, which is its log. It ends
 with the process that started it, also when that one is killed: its standard input is then closed.
 """
