@@ -1,0 +1,1 @@
+"""The bundle: the one folder that is deployed. Making it needs torch, running it (`runtime`) does not."""

@@ -1,0 +1,1 @@
+"""What a hospital runs: opens a checked bundle and answers, without torch."""
