@@ -10,10 +10,13 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TaskProgressColumn,
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 console = Console(stderr=True)
 SECONDS_BETWEEN_LINES = 15.0
@@ -45,7 +48,7 @@ def say(message: str) -> None:
 
 
 @contextlib.contextmanager
-def progress(what: str, total: int, unit: str = "images") -> Iterator[Callable[[int], None]]:
+def progress(what: str, total: int | None, unit: str = "images") -> Iterator[Callable[[int], None]]:
     """Show a bar while the block runs; call what is yielded with the number that was finished.
 
     In a terminal it is a bar; elsewhere (a log, a notebook's output) a line now and then.
@@ -54,8 +57,8 @@ def progress(what: str, total: int, unit: str = "images") -> Iterator[Callable[[
     ----------
     what : str
         What is being done, such as ``"Decoding"``.
-    total : int
-        How many there are.
+    total : int or None
+        How many there are; None where that is only found out.
     unit : str
         Of what.
 
@@ -66,7 +69,7 @@ def progress(what: str, total: int, unit: str = "images") -> Iterator[Callable[[
     ...     advance(1)
     """
     if _listeners:
-        yield _telling(_listeners[-1], what, total, unit)
+        yield _telling(_listeners[-1], what, total or 0, unit)
         return
     if console.is_terminal:
         columns = (
@@ -75,6 +78,7 @@ def progress(what: str, total: int, unit: str = "images") -> Iterator[Callable[[
             TaskProgressColumn(),
             MofNCompleteColumn(),
             TextColumn(unit),
+            _Rate(),
             TimeRemainingColumn(compact=True),
         )
         with Progress(*columns, console=console, transient=False) as bar:
@@ -93,12 +97,26 @@ def progress(what: str, total: int, unit: str = "images") -> Iterator[Callable[[
             now = time.monotonic()
             if now - last >= SECONDS_BETWEEN_LINES and done:
                 last = now
-                left = (now - start) / done * (total - done)
-                say(f"{what}: {done:,} of {total:,} {unit}, {duration(left)} left")
+                rate = done / (now - start)
+                ahead = f" of {total:,}" if total is not None else ""
+                left = f", {duration((total - done) / rate)} left" if total is not None else ""
+                say(f"{what}: {done:,}{ahead} {unit}, {_per_second(rate)}{left}")
 
     yield advance
     if time.monotonic() - start >= 2:
         say(f"{what}: {done:,} {unit} in {duration(time.monotonic() - start)}")
+
+
+class _Rate(ProgressColumn):
+    """How many in a second."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else _per_second(speed), style="progress.data.speed")
+
+
+def _per_second(rate: float) -> str:
+    return f"{rate:,.{0 if rate >= 100 else 1}f}/s"
 
 
 def _telling(listener: Listener, what: str, total: int, unit: str) -> Callable[[int], None]:

@@ -1,5 +1,6 @@
 """Worker processes: order, isolation, and that none is left behind."""
 
+import contextlib
 import os
 import resource
 import signal
@@ -188,7 +189,33 @@ def test_few_small_images_need_no_processes_but_dicom_does(tmp_path: Path, share
     results.close()  # type: ignore[attr-defined]
 
 
+def test_an_iterator_is_read_as_far_ahead_as_is_worked_on():
+    taken = []
+
+    def endless():
+        for number in range(10_000):
+            taken.append(number)
+            yield ImageReference(Path(f"/images/fine-{number}.dcm"))
+
+    with contextlib.closing(
+        map_images(worker_functions.behave, endless(), workers=2, total=10_000)
+    ) as outcomes:  # type: ignore[type-var]
+        for index, outcome in outcomes:
+            assert outcome == (index, 0)
+            if index == 500:
+                break
+    assert 500 < len(taken) <= 501 + 2 * CHUNK * 2
+
+
+def test_an_iterator_of_few_small_images_is_read_here(tmp_path: Path):
+    Image.new("L", (40, 40), 7).save(tmp_path / "a.png")
+    results = map_images(PREPARE, iter([ImageReference(tmp_path / "a.png")] * 3), total=3)
+    assert [index for index, _ in results] == [0, 1, 2]
+    assert not children()
+
+
 def test_an_empty_sequence_gives_nothing():
+    assert list(map_images(PREPARE, iter(()), workers=2, total=0)) == []
     assert list(map_images(PREPARE, [], workers=2)) == []
 
 

@@ -13,8 +13,9 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
+from itertools import islice
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -38,10 +39,11 @@ _HARMLESS_COUNT, _HARMLESS_BYTES = 16, 1_000_000
 
 def map_images(
     function: Callable[[Any], Result],
-    references: "Sequence[ImageReference]",
+    references: "Iterable[ImageReference]",
     what: str = "Decoding",
     workers: int | None = None,
     timeout: float = 60,
+    total: int | None = None,
 ) -> Iterator[tuple[int, Result | UnreadableImage]]:
     """Apply a function to images in worker processes, in order and with bounded memory.
 
@@ -55,14 +57,16 @@ def map_images(
     function : callable
         Takes an image reference (``path``, ``frame``) and returns an array or a small object. It must be importable:
         at the top level of a module that is not ``__main__``, or a `functools.partial` of such a one.
-    references : sequence of ImageReference
-        The images.
+    references : iterable of ImageReference
+        The images; of an iterator few are taken ahead of the outcomes.
     what : str
         Title of the progress bar.
     workers : int, optional
         Number of processes. Where left out: one a core, or none for a few small JPEG and PNG files.
     timeout : float
         Most seconds for one image.
+    total : int, optional
+        Number of references, where they have no length.
 
     Yields
     ------
@@ -74,11 +78,16 @@ def map_images(
     FreezeframeError
         If the function can't be imported by a worker, or workers can't be started.
     """
-    with progress(what, len(references)) as advance:
-        if workers is None and _harmless(references):
+    total = len(references) if isinstance(references, Sequence) else total
+    if total is None:
+        raise TypeError("references without a length need `total`")
+    if total <= _HARMLESS_COUNT:
+        references = list(references)
+    with progress(what, total) as advance:
+        if workers is None and isinstance(references, Sequence) and _harmless(references):
             outcomes = _in_this_process(function, references)
         else:
-            count = min(workers or machine.available_cores(), -(-len(references) // CHUNK))
+            count = min(workers or machine.available_cores(), -(-total // CHUNK))
             outcomes = _in_pool(_pickled(function), references, count, timeout)
         with closing(outcomes):
             for outcome in outcomes:
@@ -128,7 +137,7 @@ def _in_this_process(
 
 
 def _in_pool(
-    function: bytes, references: "Sequence[ImageReference]", workers: int, timeout: float
+    function: bytes, references: "Iterable[ImageReference]", workers: int, timeout: float
 ) -> Generator[tuple[int, Any], None, None]:
     tasks: queue.SimpleQueue[list[tuple[int, ImageReference]] | None] = queue.SimpleQueue()
     outcomes: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
@@ -138,18 +147,24 @@ def _in_pool(
         for worker in pool:
             worker.thread.start()
         waiting: dict[int, Any] = {}
-        sent = 0
-        for index in range(len(references)):
-            while sent < len(references) and sent - index < 2 * CHUNK * workers:
-                chunk = range(sent, min(sent + CHUNK, len(references)))
-                tasks.put([(position, references[position]) for position in chunk])
-                sent = chunk.stop
+        numbered = enumerate(references)
+        index, sent, exhausted = 0, 0, False
+        while True:
+            while not exhausted and sent - index < 2 * CHUNK * workers:
+                chunk = list(islice(numbered, CHUNK))
+                exhausted = len(chunk) < CHUNK
+                if chunk:
+                    tasks.put(chunk)
+                    sent += len(chunk)
+            if index == sent:
+                return
             while index not in waiting:
                 position, outcome = outcomes.get()
                 if position < 0:
                     raise outcome
                 waiting[position] = outcome
             yield index, waiting.pop(index)
+            index += 1
     finally:
         stopping.set()
         for worker in pool:
