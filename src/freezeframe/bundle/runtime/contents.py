@@ -1,9 +1,18 @@
 """What a bundle says of itself: the typed content of ``bundle.json``."""
 
 import re
+from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from freezeframe.ensemble.rules import Rule
 from freezeframe.errors import UserError
@@ -19,6 +28,8 @@ feature map (N, K, h, w)."""
 HEAT = "weights"
 """What weighs the channels of the map: the tensor in a heat file, (C, K), and the output of a heat graph, (N, C, K)."""
 
+# A backslash divides values in DICOM (PS3.5, section 6.2).
+_PLAIN = r"^[^\\\x00-\x1f\x7f]+$"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -36,15 +47,21 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class Section(BaseModel):
     """Part of a bundle's description; refuses fields that it does not know."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Code(Section):
-    """A coded concept, as DICOM's code sequences have it (PS3.3, section 8)."""
+    """A coded concept, as DICOM's code sequences have it (PS3.3, section 8.8).
 
-    scheme: str = Field(min_length=1, max_length=16, description="coding scheme designator, such as SCT")
-    value: str = Field(min_length=1, max_length=16, description="such as 233604007")
-    meaning: str = Field(min_length=1, max_length=64, description="in English")
+    A value of up to 16 characters is written as Code Value (0008,0100), a longer one as Long Code Value (0008,0119):
+    SNOMED CT has identifiers of up to 18 digits.
+    """
+
+    scheme: str = Field(
+        min_length=1, max_length=16, pattern=_PLAIN, description="coding scheme designator, such as SCT"
+    )
+    value: str = Field(min_length=1, max_length=64, pattern=_PLAIN, description="such as 233604007")
+    meaning: str = Field(min_length=1, max_length=64, pattern=_PLAIN, description="in English")
 
 
 class Class(Section):
@@ -88,8 +105,9 @@ class Point(Section):
     point: dict[str, Any] = Field(description="OperatingPoint.to_dict()")
 
     def threshold(self) -> OperatingPoint:
-        """Return the operating point."""
-        return OperatingPoint.from_dict(self.point)
+        """Return the operating point, checked."""
+        point = OperatingPoint.from_dict(self.point)
+        return TypeAdapter(OperatingPoint).validate_python(asdict(point))
 
 
 class Intended(Section):
@@ -132,6 +150,8 @@ class Contents(Section):
         ):
             if len(set(names)) < len(names):
                 raise ValueError(f"two {kind} have the same name")
+        if self.rule == "weighted" and not sum(member.weight for member in self.members):
+            raise ValueError("all members have the weight 0")
         return self
 
     @property
