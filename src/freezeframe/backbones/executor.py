@@ -7,13 +7,8 @@ computes in batches of one fixed size and fills the last one up.
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import os
-import sys
-import tempfile
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -23,13 +18,13 @@ import torch
 
 from freezeframe import files, machine
 from freezeframe.backbones.cut import Cut
+from freezeframe.backbones.onnx_export import OPSET, export_module
 from freezeframe.errors import FreezeframeError
 from freezeframe.progress import say
 
 if TYPE_CHECKING:
     import onnxruntime
 
-OPSET = 17
 ONNXRUNTIME = "onnxruntime"
 # Largest error of an activation relative to the largest activation. ONNX Runtime was measured at 2e-7 to 5e-6,
 # half precision carries 11 bits.
@@ -260,40 +255,7 @@ def exported(cut: Cut, cache: Path | None) -> bytes:
     return path.read_bytes()
 
 
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    # The exporter is C++ and writes to the descriptors themselves.
-    sys.stdout.flush()
-    sys.stderr.flush()
-    kept = [os.dup(descriptor) for descriptor in (1, 2)]
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        for descriptor in (1, 2):
-            os.dup2(nowhere, descriptor)
-        yield
-    finally:
-        for descriptor, copy_of_it in zip((1, 2), kept, strict=True):
-            os.dup2(copy_of_it, descriptor)
-            os.close(copy_of_it)
-        os.close(nowhere)
-
-
 def _export(cut: Cut) -> bytes:
+    assert cut.prefix is not None
     outputs = [f"activation_{index}" for index in range(len(cut.shapes))]
-    prefix = copy.deepcopy(cut.prefix).eval().cpu()  # type: ignore[union-attr]
-    prefix.requires_grad_(False)
-    # On failure the exporter prints the whole graph, and it warns that it is the legacy one (10 times faster here).
-    with warnings.catch_warnings(), _silence(), torch.no_grad(), tempfile.TemporaryDirectory() as folder:
-        warnings.simplefilter("ignore")
-        path = Path(folder) / "prefix.onnx"
-        torch.onnx.export(
-            prefix,
-            (torch.zeros(2, 3, *cut.input_size),),
-            path,
-            dynamo=False,
-            opset_version=OPSET,
-            input_names=["images"],
-            output_names=outputs,
-            dynamic_axes={name: {0: "batch"} for name in ["images", *outputs]},
-        )
-        return path.read_bytes()
+    return export_module(cut.prefix, torch.zeros(2, 3, *cut.input_size), "images", outputs)
