@@ -119,7 +119,7 @@ class _Walk:
                 continue
             for entry in entries:
                 name = f"{prefix}/{entry.name}" if prefix else entry.name
-                if entry.name.startswith(".") or entry.name.lower() in _CLUTTER:
+                if is_clutter(entry.name):
                     self.hidden += 1
                 elif not _is_text(entry.name):
                     self.unreadable.append(f"{_shown(name)} (the name is not UTF-8)")
@@ -139,6 +139,11 @@ class _Walk:
                 self.hidden += 1
         except OSError as error:
             self.unreadable.append(f"{name} ({error.strerror})")
+
+
+def is_clutter(name: str) -> bool:
+    """Tell whether a file or folder is hidden, or is what operating systems leave behind."""
+    return name.startswith(".") or name.lower() in _CLUTTER
 
 
 def _is_text(name: str) -> bool:

@@ -1,11 +1,15 @@
 """Read a CSV, TSV or Parquet table and find which column says what."""
 
+import codecs
 import warnings
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
 
 from freezeframe.data.sources.folder import split_word
 from freezeframe.data.wording import listed
@@ -113,11 +117,87 @@ def _read_text(path: Path) -> pd.DataFrame:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         text = content.decode("cp1252", "replace")  # what spreadsheets on Windows write
-    header = text.partition("\n")[0]
-    separator = max(("\t",) if path.suffix.lower() == ".tsv" else (",", ";", "\t"), key=header.count)
+    separator = _separator(path, text.partition("\n")[0])
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)  # cells beyond the header would be dropped
         return pd.read_csv(StringIO(text), sep=separator, dtype="str", keep_default_na=False, index_col=False)
+
+
+def _separator(path: Path, header: str) -> str:
+    return max(("\t",) if path.suffix.lower() == ".tsv" else (",", ";", "\t"), key=header.count)
+
+
+def image_column(columns: Iterable[str]) -> str:
+    """Return the column with a usual name for image paths; '' where there is none.
+
+    Examples
+    --------
+    >>> image_column(["id", "Image Path", "age"]), image_column(["id", "age"])
+    ('Image Path', '')
+    """
+    by_plain_name = {plain(column): column for column in reversed(list(columns))}
+    return next((by_plain_name[word] for word in _KNOWN["image"] if word in by_plain_name), "")
+
+
+def read_in_parts(path: Path, rows: int) -> Iterator[pd.DataFrame]:
+    """Read a table as text, a number of rows at a time, in memory that does not grow with the table.
+
+    Unlike `read_table` it takes cells as they are written: what a whole column has in common is not known in time.
+
+    Parameters
+    ----------
+    path : Path
+        CSV, TSV or Parquet.
+    rows : int
+        Most rows of a part. The first part comes also where the table has no rows.
+
+    Raises
+    ------
+    UserError
+        If it can't be read as a table.
+    """
+    try:
+        if path.suffix.lower() in (".parquet", ".pq"):
+            with pyarrow.parquet.ParquetFile(path) as file:
+                yield file.schema_arrow.empty_table().to_pandas()
+                for batch in file.iter_batches(rows):
+                    columns = zip(batch.schema.names, batch.columns, strict=True)
+                    yield pd.DataFrame({name.strip(): _cells(column) for name, column in columns})
+            return
+        encoding = _encoding(path)
+        with path.open(encoding=encoding, errors="replace") as handle:
+            separator = _separator(path, handle.readline())
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            with pd.read_csv(
+                path, sep=separator, dtype="str", keep_default_na=False, index_col=False, chunksize=rows,
+                encoding=encoding, encoding_errors="replace",
+            ) as parts:  # fmt: skip
+                for part in parts:
+                    yield part.rename(columns=str.strip)
+    except (OSError, ValueError, pd.errors.ParserWarning) as error:
+        raise UserError(
+            f"{path} can't be read as a table: {error}", action="Mend or replace the file."
+        ) from error
+
+
+def _cells(column: pa.Array) -> list[str]:
+    try:
+        return column.cast(pa.string()).fill_null("").to_pylist()
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):  # lists and the like
+        return ["" if value is None else str(value) for value in column.to_pylist()]
+
+
+def _encoding(path: Path) -> str:
+    decoder = codecs.getincrementaldecoder("utf-8-sig")()
+    with path.open("rb") as handle:
+        try:
+            while block := handle.read(1 << 20):
+                decoder.decode(block)
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            return "cp1252"
+    return "utf-8-sig"
 
 
 def _as_text(column: pd.Series) -> pd.Series:
