@@ -11,7 +11,7 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parent.parent / "src" / "freezeframe"
 ROOMS = (
-    "data", "imaging", "stores", "backbones", "training", "ensemble", "evaluation", "study", "bundle", "report", "pacs",
+    "data", "imaging", "stores", "backbones", "ensemble", "training", "evaluation", "study", "bundle", "report", "pacs",
     "verbs", "cli",
 )  # fmt: skip
 FOR_ALL = {"errors", "files", "machine", "progress", "seeds", "recipe"}

@@ -211,6 +211,20 @@ class Recipe(Section):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.0, description="label smoothing")
     focal_gamma: NotNegative = Field(default=2.0, description="exponent of the focal loss")
 
+    teacher: HomePath | None = Field(
+        default=None,
+        description="folder of an ensemble or a run whose answers are learned besides the labels (distillation)",
+    )
+    # Hinton et al. 2015 (arXiv:1503.02531): the labels count considerably less than the teacher (section 2), and 2 was
+    # the best of the temperatures 1, 2, 5 and 10 (section 4).
+    teacher_weight: Fraction = Field(
+        default=0.9, description="the teacher's share in the loss; the labels have the rest"
+    )
+    teacher_temperature: Positive = Field(
+        default=2.0,
+        description="softens the answers of teacher and student: the higher, the more the improbable classes count",
+    )
+
     patience: PositiveInteger | None = Field(
         default=10,
         description="epochs without a better validation loss before training stops; null for never",

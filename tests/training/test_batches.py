@@ -186,3 +186,23 @@ def test_targets_of_views_that_are_mixed_already_are_mixed_too():
     own = labels[[index for index, _ in order(labels, 1, 0, oversample=True)[: len(first.targets)]]]
     expected = 0.75 * np.eye(2)[own] + 0.25 * np.eye(2)[[0] * len(own)]
     np.testing.assert_allclose(first.targets, expected, atol=1e-6)
+
+
+class RecordedLessons:
+    """A teacher that says of each view which it is."""
+
+    def batch(self, places):
+        return np.array(places, np.float32)
+
+
+def test_a_teachers_answer_is_mixed_as_its_image_is_at_the_cut():
+    labels = np.arange(37) % 3 // 2
+    options = {"views": 3, "batch_size": 5, "seed": 1, "oversample": True, "mix_added": True}
+    batches = TrainingBatches(Recorded(), labels, 2, **options, lessons=RecordedLessons())
+    for batch in batches:
+        assert batch.lessons is not None
+        torch.testing.assert_close(batch.lessons, batch.activations, rtol=0, atol=0)
+
+
+def test_without_a_teacher_there_are_no_lessons():
+    assert next(iter(make_batches())).lessons is None

@@ -167,15 +167,29 @@ def read_members(folders: Sequence[Path]) -> tuple[Run, ...]:
     for used in members:
         for held_out in members:
             if used is not held_out:
-                _check_splits(used, held_out)
+                check_splits(used.name, used.manifest, held_out.name, held_out.manifest)
     return members
 
 
-def _check_splits(used: Run, held_out: Run) -> None:
+def check_splits(used: str, seen_by: Manifest, held_out: str, judged_on: Manifest) -> None:
+    """Refuse that what one run learned from or was chosen with judges another.
+
+    Parameters
+    ----------
+    used, held_out : str
+        Names of the two, for the message.
+    seen_by, judged_on : Manifest
+        Their images with their splits.
+
+    Raises
+    ------
+    UserError
+        If training or validation images (or patients) of the one are in a later split of the other.
+    """
     # Each split is chosen from what comes before it: weights on train, the best epoch and the rule on
     # validation.
     for earlier, later in (("train", "validation"), ("train", "test"), ("validation", "test")):
-        seen, unseen = used.manifest.subset(earlier), held_out.manifest.subset(later)
+        seen, unseen = seen_by.subset(earlier), judged_on.subset(later)
         known = set(seen.keys())
         images = [
             image for image, key in zip(unseen.table["image"], unseen.keys(), strict=True) if key in known
@@ -185,8 +199,8 @@ def _check_splits(used: Run, held_out: Run) -> None:
             if shared:
                 shown = ", ".join(shared[:5]) + (", ..." if len(shared) > 5 else "")
                 raise UserError(
-                    f"{len(shared):,} {later} {kind} of {held_out.name} are {earlier} {kind} of {used.name}: {shown}.",
-                    "runs with the same split, or the ensemble would be judged on what it was trained with.",
+                    f"{len(shared):,} {later} {kind} of {held_out} are {earlier} {kind} of {used}: {shown}.",
+                    "runs with the same split, or what they make would be judged on what it was trained with.",
                     "Train them with the same data, `split` and `split: {seed: ...}`.",
                 )
 

@@ -240,14 +240,14 @@ def choose(
         return assembly, LiveActivations(views, None), Choice("input", reason)
     places = [*training, *evaluation]
     wish = assembly.recipe.activations
-    stored = _stored(assembly, views)
+    stored = stored_activations(assembly, views)
     missing = stored.missing(places)
     if wish != "live" and not missing:
         reason = f"The store holds the activations of all {len(training):,} views."
         return assembly, stored, _ready(stored, places, reason, memory_share)
 
     assembly = checked(assembly, views, training)
-    stored = _stored(assembly, views)
+    stored = stored_activations(assembly, views)
     missing = stored.missing(places)
     assert assembly.executor is not None
     sample = views.batch((training or evaluation)[:CHUNK])
@@ -280,7 +280,8 @@ def choose(
     return assembly, stored, _ready(stored, places, reason, memory_share)
 
 
-def _stored(assembly: Assembly, views: Views) -> StoredActivations:
+def stored_activations(assembly: Assembly, views: Views) -> StoredActivations:
+    """Return what the store holds, or is to hold, of a training's activations."""
     assert assembly.executor is not None
     return StoredActivations(views, assembly.executor.run, assembly.pack())
 

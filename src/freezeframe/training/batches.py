@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -24,6 +25,14 @@ class Clock:
     batch: int = 0
 
 
+class Lessons(Protocol):
+    """What a teacher says of views."""
+
+    def batch(self, places: Sequence[Place]) -> np.ndarray:
+        """Return (N, C) float32 probabilities."""
+        ...
+
+
 @dataclass(frozen=True)
 class Batch:
     """One step's images.
@@ -38,12 +47,15 @@ class Batch:
         Class indices, or shares of the classes where images are mixed.
     images : int
         Of the whole batch: N, or more where several processes have a share of it each.
+    lessons : (N, C) float32 tensor or None
+        What a teacher says of the same views, if there is one.
     """
 
     clock: Clock
     activations: torch.Tensor
     targets: torch.Tensor
     images: int
+    lessons: torch.Tensor | None = None
 
 
 def order(labels: np.ndarray, seed: int, epoch: int, oversample: bool) -> list[tuple[int, int]]:
@@ -164,6 +176,9 @@ class TrainingBatches:
         Mix each image that oversampling adds with another of its class, at the cut.
     share : Share
         What this process takes of each batch.
+    lessons : Lessons, optional
+        A teacher's answers to the training images' views. What is mixed at the cut nobody has seen as a picture: its
+        answer is mixed alike.
 
     Attributes
     ----------
@@ -183,8 +198,10 @@ class TrainingBatches:
         oversample: bool,
         mix_added: bool = False,
         share: Share = ALONE,
+        lessons: Lessons | None = None,
     ) -> None:
         self._activations, self._labels, self._n_classes = activations, labels, n_classes
+        self._lessons = lessons
         self._views, self._batch_size, self._seed, self._oversample = views, batch_size, seed, oversample
         self._mix_added, self._share = mix_added, share
         self.next = Clock()
@@ -222,10 +239,16 @@ class TrainingBatches:
         work = prefetch(own, self._load, ahead=2, threads=1)
         for number, (turns, activations) in enumerate(work, start=first):
             images = len(parts[number])
-            yield Batch(Clock(epoch, number), torch.from_numpy(activations), self._targets(turns), images)
+            inputs, targets = torch.from_numpy(activations), self._targets(turns)
+            yield Batch(Clock(epoch, number), inputs, targets, images, self._taught(turns))
 
     def _load(self, turns: list["_Turn"]) -> np.ndarray:
         return _mix(self._activations.batch(_places(turns)), turns)
+
+    def _taught(self, turns: list["_Turn"]) -> torch.Tensor | None:
+        if self._lessons is None:
+            return None
+        return torch.from_numpy(_mix(self._lessons.batch(_places(turns)), turns))
 
     def _targets(self, turns: list["_Turn"]) -> torch.Tensor:
         places = _places(turns)

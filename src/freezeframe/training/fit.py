@@ -43,6 +43,7 @@ from freezeframe.training.module import SuffixTraining
 from freezeframe.training.predict import EVALUATION_BATCH, predict_places, write_predictions
 from freezeframe.training.run import BEST, check_same, environment, read_status, write_status
 from freezeframe.training.shared import Shared
+from freezeframe.training.teacher import Lessons, Teacher, ask, read_teacher
 from freezeframe.training.views import Place
 
 PREDICTED_SPLITS = ("validation", "test")
@@ -127,15 +128,24 @@ def _train(
         weights = _check_weights(out, parts)
         manifest = shared.readable(parts, manifest)
         _check_splits(manifest)
+        teacher = None if recipe.teacher is None else read_teacher(recipe.teacher, manifest, out)
         if team.share.first:
             files.write_json(out / "environment.json", environment())
             manifest.write(out / "manifest.parquet")
-            write_status(out, status="running", name=out.name, recipe_epochs=recipe.epochs, weights=weights)
+            write_status(
+                out,
+                status="running",
+                name=out.name,
+                recipe_epochs=recipe.epochs,
+                weights=weights,
+                teacher=None if teacher is None else teacher.identity,
+            )
             mirror.copy("recipe.yaml", "manifest.parquet", "environment.json", "run.json")
 
         fitting = Fitting(recipe, parts, manifest, shared)
+        lessons = None if teacher is None else fitting.ask(teacher)
         activations, choice, store_seconds = fitting.activations()
-        keeper = fitting.fit(out, activations, mirror, team, watch)
+        keeper = fitting.fit(out, activations, mirror, team, watch, lessons)
         if not team.share.first:
             return out
         predicting = time.monotonic()
@@ -238,6 +248,10 @@ class Fitting:
         """The validation and test images, once each."""
         return [place for split in PREDICTED_SPLITS for place in self.places(split)]
 
+    def ask(self, teacher: Teacher) -> Lessons:
+        """Have the teacher's answers to every view of the training images that will be used."""
+        return ask(teacher, self.recipe, self.train_set, self.views, self.training_places)
+
     def activations(self) -> tuple[Activations, Choice, float]:
         """Choose and prepare what the suffix trains on; with the seconds it took."""
         start = time.monotonic()
@@ -247,7 +261,13 @@ class Fitting:
         return source, choice, time.monotonic() - start
 
     def fit(
-        self, out: Path, activations: Activations, mirror: Mirror, team: Team, watch: Watch | None = None
+        self,
+        out: Path,
+        activations: Activations,
+        mirror: Mirror,
+        team: Team,
+        watch: Watch | None = None,
+        lessons: Lessons | None = None,
     ) -> Keeper:
         """Train from where the run stands to its end, together with the other processes of the team."""
         recipe, parts = self.recipe, self.parts
@@ -261,6 +281,7 @@ class Fitting:
             oversample=recipe.imbalance in COPYING,
             mix_added=recipe.imbalance == "mixup",
             share=team.share,
+            lessons=lessons,
         )
         loss = make_loss(recipe, self.labels, len(self.manifest.classes))
         per_epoch = batches.batches_in(0)

@@ -1,6 +1,6 @@
-"""Losses and the remedies for unequal classes."""
+"""Losses, the remedies for unequal classes, and learning from a teacher."""
 
-from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -8,7 +8,15 @@ from torch.nn import functional as F
 
 from freezeframe.recipe import Recipe
 
-Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+class Loss(Protocol):
+    """From (N, C) logits, targets and, where there is a teacher, its (N, C) probabilities to a mean over the batch."""
+
+    def __call__(
+        self, logits: torch.Tensor, targets: torch.Tensor, lessons: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Compute the loss."""
+        ...
 
 
 def class_weights(labels: np.ndarray, n_classes: int) -> torch.Tensor:
@@ -31,7 +39,11 @@ def class_weights(labels: np.ndarray, n_classes: int) -> torch.Tensor:
 
 
 def make_loss(recipe: Recipe, labels: np.ndarray, n_classes: int) -> Loss:
-    """Return the training loss of a recipe: from (N, C) logits and targets to a mean over the batch."""
+    """Return the training loss of a recipe.
+
+    With a teacher it is (1 - w) of the loss by the labels and w of `distillation`. The remedies for unequal classes
+    and label smoothing are about the labels: what the teacher says is taken as it is.
+    """
     weight = class_weights(labels, n_classes) if recipe.imbalance == "weights" else None
 
     def cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -51,4 +63,40 @@ def make_loss(recipe: Recipe, labels: np.ndarray, n_classes: int) -> Loss:
         ease = (1 - log_probabilities.exp()) ** recipe.focal_gamma
         return -(smoothed * ease * log_probabilities).sum(dim=1).mean()
 
-    return focal if recipe.imbalance == "focal" else cross_entropy
+    supervised = focal if recipe.imbalance == "focal" else cross_entropy
+
+    def loss(
+        logits: torch.Tensor, targets: torch.Tensor, lessons: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        by_labels = supervised(logits, targets)
+        if recipe.teacher is None:
+            return by_labels
+        assert lessons is not None
+        by_teacher = distillation(logits, lessons, recipe.teacher_temperature)
+        return (1 - recipe.teacher_weight) * by_labels + recipe.teacher_weight * by_teacher
+
+    return loss
+
+
+def distillation(logits: torch.Tensor, lessons: torch.Tensor, temperature: float) -> torch.Tensor:
+    """Compute how far a student's softened answers are from its teacher's.
+
+    T^2 KL(teacher || student) of Hinton et al. 2015 (https://arxiv.org/abs/1503.02531, section 2): the factor keeps
+    the gradient's size where the temperature T changes.
+
+    Parameters
+    ----------
+    logits : (N, C) float tensor
+        Of the student.
+    lessons : (N, C) float tensor
+        The teacher's probabilities at the same temperature.
+    temperature : float
+        Above 0.
+
+    Returns
+    -------
+    () float tensor
+        Mean over the images; 0 where the student answers as the teacher does.
+    """
+    answers = F.log_softmax(logits / temperature, dim=1)
+    return temperature**2 * F.kl_div(answers, lessons, reduction="none").sum(dim=1).mean()

@@ -136,7 +136,9 @@ class SuffixTraining(lightning.LightningModule):
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Move a batch to where the suffix is."""
-        return replace(batch, activations=batch.activations.to(device), targets=batch.targets.to(device))
+        lessons = None if batch.lessons is None else batch.lessons.to(device)
+        inputs, targets = batch.activations.to(device), batch.targets.to(device)
+        return replace(batch, activations=inputs, targets=targets, lessons=lessons)
 
     def forward(self, activations: torch.Tensor) -> torch.Tensor:
         """From flattened activations (N, size) to logits (N, C)."""
@@ -213,11 +215,14 @@ class SuffixTraining(lightning.LightningModule):
             stop = min(start + size, count)
             own = self.share.rows(start, stop)
             activations, targets = batch.activations[own], batch.targets[own]
+            lessons = None if batch.lessons is None else batch.lessons[own]
             # The inner one first: what looks beyond its own images has no faster equivalent.
             with faster_gradients(activations), self._as_whole(start, stop):
                 logits = self(activations)
             # A process without an image in this part still takes part in it.
-            loss = self.loss(logits, targets) * (len(targets) / count) if len(targets) else logits.sum()
+            loss = logits.sum()
+            if len(targets):
+                loss = self.loss(logits, targets, lessons) * (len(targets) / count)
             self.manual_backward(loss)
             total += loss.item()
         return total

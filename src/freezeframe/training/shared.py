@@ -34,6 +34,7 @@ TRAINING_FIELDS = frozenset({
     "accumulate", "optimiser", "learning_rate", "backbone_learning_rate", "learning_rate_decay", "weight_decay",
     "momentum", "schedule", "warmup_epochs", "clip_gradient", "imbalance", "label_smoothing", "focal_gamma",
     "patience", "precision", "deterministic", "activations", "keep_weights", "mirror", "checkpoint_seconds", "seed",
+    "teacher", "teacher_weight", "teacher_temperature",
 })  # fmt: skip
 NETWORKS = 6
 MANIFESTS = 24
