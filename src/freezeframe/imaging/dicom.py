@@ -33,6 +33,8 @@ ATTRIBUTES = (
     "InstitutionName",
     "StationName",
     "PhotometricInterpretation",
+    "ImageType",
+    "PresentationIntentType",
 )
 _NUMBERS = ("Rows", "Columns", "BitsStored")
 _COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
