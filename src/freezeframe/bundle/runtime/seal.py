@@ -91,7 +91,7 @@ def read_checksums(content: bytes, origin: str) -> dict[str, str]:
                 "Copy the bundle again, or seal it again.",
             )
         hashes[match[2]] = match[1]
-    if write_checksums(hashes) != text:
+    if write_checksums(hashes).encode() != content:
         raise UserError(
             f"{origin} is not in its own order, or names a file twice.",
             "a line for each file, sorted by name.",

@@ -164,7 +164,7 @@ class Archive:
                 yield
             except _BROKEN_ZIP as error:
                 raise UserError(
-                    f"{self.path} can't be read as a zip: {error or type(error).__name__}.",
+                    f"{self.path} can't be read as a zip: {str(error) or type(error).__name__}.",
                     "a bundle that was written whole.",
                     "Copy it again from where it came, or export it again.",
                 ) from error
