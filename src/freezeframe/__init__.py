@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from freezeframe.verbs.estimator import FreezeframeClassifier
     from freezeframe.verbs.evaluate import evaluate
     from freezeframe.verbs.inspect import inspect
+    from freezeframe.verbs.predict import predict
     from freezeframe.verbs.preview import preview
     from freezeframe.verbs.report import report
     from freezeframe.verbs.study_best import study_best, study_ensemble
@@ -29,8 +30,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __version__ = "0.1.0"
 _VERBS = (
-    "ensemble", "evaluate", "inspect", "preview", "report", "study_best", "study_learning_curve", "study_plan",
-    "study_report", "study_run", "train",
+    "ensemble", "evaluate", "inspect", "predict", "preview", "report", "study_best", "study_learning_curve",
+    "study_plan", "study_report", "study_run", "train",
 )  # fmt: skip
 _HOMES = {
     "FreezeframeClassifier": "freezeframe.verbs.estimator",
@@ -44,6 +45,7 @@ __all__ = [
     "ensemble",
     "evaluate",
     "inspect",
+    "predict",
     "preview",
     "report",
     "study_best",

@@ -17,6 +17,7 @@ from freezeframe.cli import (
     ensemble,
     evaluate,
     learning_curve,
+    predict,
     recipe,
     report,
     study,
@@ -40,6 +41,7 @@ study.app.command("learning-curve")(learning_curve.command)
 app.command("train")(train.command)
 app.command("ensemble")(ensemble.command)
 app.command("evaluate")(evaluate.command)
+app.command("predict")(predict.command)
 app.command("recipe")(recipe.command)
 app.command("report")(report.command)
 app.command("backbones")(backbones.command)
