@@ -122,6 +122,20 @@ class Transfer(Section):
     first: PositiveInteger = Field(description="number of weighted layers from the input on")
 
 
+class Adapters(Section):
+    """Low-rank adapters (LoRA): unfrozen layers keep their weights and learn a correction of low rank to them."""
+
+    rank: PositiveInteger = Field(
+        default=8, description="rank of each layer's correction: the higher, the more can be learnt"
+    )
+    alpha: Positive = Field(
+        default=16.0, description="the correction is multiplied by alpha / rank; may stay as the rank changes"
+    )
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.0, description="dropout before each layer's adapter"
+    )
+
+
 class Recipe(Section):
     """All of one training.
 
@@ -181,6 +195,11 @@ class Recipe(Section):
         description="what trains: head, {blocks: n}, {layers: n}, {from: module}, {fraction: x}, all; or a schedule "
         "[{blocks: 1}, {epoch: 3, blocks: 2}]",
     )
+    adapters: Adapters | None = Field(
+        default=None,
+        description="{rank: 8, alpha: 16, dropout: 0.0}: in what unfreeze names, convolutions and linear layers keep "
+        "their weights and learn low-rank adapters instead, and norms stay frozen (see Adapters)",
+    )
 
     epochs: PositiveInteger = Field(default=30, description="most passes over the training images")
     batch_size: PositiveInteger = Field(default=16, description="images a step")
@@ -190,7 +209,9 @@ class Recipe(Section):
     optimiser: Literal["adamw", "sgd"] = Field(default="adamw", description="optimiser")
     learning_rate: Positive = Field(default=1e-3, description="of the head")
     backbone_learning_rate: Positive | None = Field(
-        default=None, description="of the unfrozen part of the backbone; a tenth of the head's where left out"
+        default=None,
+        description="of the unfrozen part of the backbone; where left out, a tenth of the head's, and the head's for "
+        "adapters",
     )
     learning_rate_decay: Annotated[float, Field(gt=0, le=1)] = Field(
         default=1.0, description="factor on the learning rate from each block to the one before it"
@@ -275,6 +296,20 @@ class Recipe(Section):
 
     seed: Annotated[int, Field(ge=0)] = Field(default=0, description="seed of everything")
 
+    @model_validator(mode="after")
+    def _adapt_pretrained_layers(self) -> "Recipe":
+        if self.adapters is not None and self.unfreeze == "head":
+            raise ValueError(
+                "adapters go into the layers that unfreeze names, and unfreeze: head names none; set unfreeze: "
+                "{blocks: 1}, or leave adapters out"
+            )
+        if self.adapters is not None and self.transfer is not None:
+            raise ValueError(
+                "adapters correct pretrained layers, and transfer starts some of them anew, which would never be "
+                "trained; leave one of the two out"
+            )
+        return self
+
     @classmethod
     def read(cls, path: Path, changes: list[str] | tuple[str, ...] = ()) -> "Recipe":
         """Read a recipe from a YAML file.
@@ -345,6 +380,8 @@ def field_table(section: type[BaseModel] = Recipe) -> str:
     return "\n".join(lines)
 
 
+# The fields that are sections of their own.
+SECTIONS: Mapping[str, type[Section]] = {"data": DataSource, "split": Split, "adapters": Adapters}
 # A word that is short for a section: data for its path, augment for its policy.
 SHORT = {"data": "path", "augment": "policy"}
 
@@ -394,7 +431,7 @@ def is_field(name: str) -> bool:
     first, dot, rest = name.partition(".")
     if first not in Recipe.model_fields:
         return False
-    section = {"data": DataSource, "split": Split}.get(first)
+    section = SECTIONS.get(first)
     return not dot or section is None or rest in section.model_fields
 
 
@@ -402,7 +439,7 @@ def explain(
     error: ValidationError,
     origin: str,
     whole: type[BaseModel] = Recipe,
-    sections: Mapping[str, type[BaseModel]] = {"data": DataSource, "split": Split},
+    sections: Mapping[str, type[BaseModel]] = SECTIONS,
     kind: str = "recipe",
 ) -> str:
     """Say what is wrong with a recipe (or another typed file), with the right name of a misspelt field.

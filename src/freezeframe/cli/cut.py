@@ -11,6 +11,10 @@ def command(
         str, typer.Argument(help="What trains: head, all, blocks=1, layers=4, from=layer4 or fraction=0.3.")
     ] = "head",
     size: Annotated[int | None, typer.Option(help="Height and width of the images, in pixels.")] = None,
+    adapters: Annotated[
+        int | None,
+        typer.Option(metavar="RANK", min=1, help="Low-rank adapters of this rank in what unfreezes."),
+    ] = None,
 ) -> None:
     """Show what of a network is frozen, what trains, and where the cut between them lies.
 
@@ -19,15 +23,19 @@ def command(
         freezeframe cut resnet18 layers=4
 
         freezeframe cut efficientnet-lite0 blocks=1
+
+        freezeframe cut efficientnet-lite0 blocks=1 --adapters 4
     """
     from rich.console import Console
     from rich.table import Table
 
     from freezeframe.backbones.unfreeze import parse
     from freezeframe.progress import size as bytes_of
+    from freezeframe.recipe import Adapters
     from freezeframe.verbs.cut import cut
 
-    result = cut(backbone, parse(unfreeze), input_size=(size, size) if size else None)
+    wish = None if adapters is None else Adapters(rank=adapters)
+    result = cut(backbone, parse(unfreeze), input_size=(size, size) if size else None, adapters=wish)
     at_cut = " + ".join(_shape(shape) for shape in result.shapes[:4]) + (
         " + ..." if len(result.shapes) > 4 else ""
     )

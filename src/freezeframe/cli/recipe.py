@@ -5,7 +5,7 @@ import sys
 from rich.console import Console
 from rich.markdown import Markdown
 
-from freezeframe.recipe import DataSource, Split, field_table
+from freezeframe.recipe import SECTIONS, field_table
 
 
 def command() -> None:
@@ -15,7 +15,8 @@ def command() -> None:
     --------
         freezeframe recipe
     """
-    text = f"# Recipe\n\n{field_table()}\n\n# data\n\n{field_table(DataSource)}\n\n# split\n\n{field_table(Split)}\n"
+    sections = (f"\n# {name}\n\n{field_table(section)}\n" for name, section in SECTIONS.items())
+    text = f"# Recipe\n\n{field_table()}\n{''.join(sections)}"
     if sys.stdout.isatty():
         Console().print(Markdown(text))
     else:

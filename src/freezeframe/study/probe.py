@@ -33,7 +33,9 @@ from freezeframe.training.shared import Shared
 WARM_UP, TIMED, MOST_SECONDS = 2, 8, 4.0
 DECODED = 32
 # Fields that decide how long one step takes.
-STEP_FIELDS = ("backbone", "hidden", "unfreeze", "preprocess", "batch_size", "optimiser", "threads")
+STEP_FIELDS = (
+    "backbone", "hidden", "unfreeze", "adapters", "preprocess", "batch_size", "optimiser", "threads"
+)  # fmt: skip
 
 
 def step_key(recipe: Recipe) -> str:
@@ -44,6 +46,11 @@ def step_key(recipe: Recipe) -> str:
 
 def steps(recipe: Recipe, parts: Assembly, n_classes: int) -> dict[str, float]:
     """Time the suffix: seconds of a training step, and of an image in inference mode."""
+    with parts.training() as form:
+        return _steps(recipe, form, n_classes)
+
+
+def _steps(recipe: Recipe, parts: Assembly, n_classes: int) -> dict[str, float]:
     labels = np.arange(recipe.batch_size) % n_classes
     # What a teacher says is read from the store, and is a few numbers an image: it takes no time.
     loss = make_loss(recipe.model_copy(update={"teacher": None}), labels, n_classes)

@@ -19,7 +19,7 @@ from freezeframe.training.shared import Shared, network_key
 from freezeframe.training.views import Place, Views
 
 # Fields that say what lies behind the frozen part, and how many threads compute it.
-BEHIND = ("unfreeze", "hidden", "dropout", "threads")
+BEHIND = ("unfreeze", "adapters", "hidden", "dropout", "threads")
 # Fields that decide which views of which images a training reads, and at which cut.
 WANTED_FIELDS = (
     "data", "split", "check_overlap", "augment", "views", "augment_seed", "epochs", "imbalance", "unfreeze",

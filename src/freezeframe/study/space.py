@@ -13,7 +13,7 @@ from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, Any
 
 from freezeframe.errors import UserError, did_you_mean
-from freezeframe.recipe import DataSource, Recipe, Split
+from freezeframe.recipe import SECTIONS, Recipe
 from freezeframe.study.cells import Cell, label_of
 from freezeframe.study.spec import Range, Study
 
@@ -278,7 +278,7 @@ def _axis(name: str, one: Range) -> Axis:
 def _only_whole(name: str, one: Range) -> bool:
     """Whether a field takes whole numbers only: `low: 0, high: 1` of a dropout means all between as well."""
     section, _, field = name.rpartition(".")
-    owner = {"": Recipe, "split": Split, "data": DataSource}.get(section)
+    owner = {"": Recipe, **SECTIONS}.get(section)
     if owner is not None:
         return float not in _types(owner.model_fields[field].annotation)
     # A field of a free mapping, such as augment.degrees, has no type.

@@ -1,6 +1,8 @@
 """From a recipe and a manifest to all parts of a training: pixels, network, cut, executor and views."""
 
+import contextlib
 import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from freezeframe.recipe import Recipe
 from freezeframe.stores import default_store
 from freezeframe.stores.pack import Pack
 from freezeframe.stores.pixels import Pixels, Unreadable
+from freezeframe.training import adapters
 from freezeframe.training.activations import (
     CHUNK,
     MEMORY_SHARE,
@@ -85,6 +88,35 @@ class Assembly:
         }
         return Pack(self.store, "activations", description, (self.cut.size,), self.recipe.activation_dtype)
 
+    @contextlib.contextmanager
+    def training(self) -> Iterator["Assembly"]:
+        """Give these parts, for a block, the form in which they train: with adapters, if the recipe has any."""
+        wish, recipe = self.recipe.adapters, self.recipe
+        if wish is None:
+            yield self
+            return
+        with adapters.attached(wish, self.network, self.cut.suffix, self.phases, recipe.seed) as phases:
+            yield replace(self, phases=phases)
+
+    def put_back(self, learnt: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+        """Give the network what trained, by its names in `training`; returns all that now differs from the beginning.
+
+        What adapters have learnt is added to their layers' weights, so the network has its plain names again.
+        """
+        if self.recipe.adapters is not None:
+            return adapters.merge(self.recipe.adapters, self.network, self.cut.suffix, self.phases, learnt)
+        with torch.no_grad():
+            state = self.network.module.state_dict()
+            for name, tensor in learnt.items():
+                state[name].copy_(tensor)
+        return learnt
+
+    def count_parameters(self) -> tuple[int, int]:
+        """Count the numbers that train, and all numbers of the network in the form in which it trains."""
+        with self.training() as form:
+            sizes = {name: parameter.numel() for name, parameter in form.network.module.named_parameters()}
+            return sum(sizes[name] for name in form.phases[-1][1].parameters), sum(sizes.values())
+
 
 def choose_device(recipe: Recipe) -> str:
     """Return where to train: a GPU where there is one, unless the recipe says otherwise."""
@@ -136,6 +168,8 @@ def assemble(recipe: Recipe, n_classes: int, trained: Path | None = None) -> Ass
     preprocessing = preprocessing_of(recipe, describe(recipe.backbone))
     network = zoo.of_recipe(recipe, n_classes) if trained is None else zoo.restore(recipe, n_classes, trained)
     phases = unfreeze.schedule(recipe.unfreeze, network)
+    if recipe.adapters is not None:
+        adapters.targets(network, phases[-1][1])  # so that none to adapt is found before anything is computed
     unfreeze.apply(network.module, phases[-1][1])
     cut = cutting.cut(network, phases[-1][1], (preprocessing.height, preprocessing.width))
     executor = None
@@ -150,13 +184,12 @@ def assemble(recipe: Recipe, n_classes: int, trained: Path | None = None) -> Ass
 
 def describe_cut(parts: Assembly) -> str:
     """Say in one line what is frozen, what trains and where the cut lies."""
-    trainable = set(parts.phases[-1][1].parameters)
-    sizes = {name: parameter.numel() for name, parameter in parts.network.module.named_parameters()}
-    training = sum(count for name, count in sizes.items() if name in trainable)
+    training, total = parts.count_parameters()
+    what = "parameters train" if parts.recipe.adapters is None else "parameters train, as adapters and head"
     shapes = " + ".join("x".join(map(str, shape)) for shape in parts.cut.shapes)
     whole = parts.cut.prefix_multiply_adds + parts.cut.suffix_multiply_adds
     return (
-        f"{parts.recipe.backbone}: {training:,} of {sum(sizes.values()):,} parameters train; the cut is at "
+        f"{parts.recipe.backbone}: {training:,} of {total:,} {what}; the cut is at "
         f"{', '.join(parts.cut.nodes)} ({shapes}); {parts.cut.prefix_multiply_adds / max(1, whole):.0%} of the "
         "computation lies before it."
     )

@@ -16,6 +16,7 @@ from safetensors.torch import save
 
 from freezeframe import files, machine
 from freezeframe.backbones import zoo
+from freezeframe.backbones.unfreeze import Unfrozen
 from freezeframe.data.manifest import Manifest
 from freezeframe.data.sources import check_unchanged
 from freezeframe.errors import UserError
@@ -145,7 +146,8 @@ def _train(
         fitting = Fitting(recipe, parts, manifest, shared)
         lessons = None if teacher is None else fitting.ask(teacher)
         activations, choice, store_seconds = fitting.activations()
-        keeper = fitting.fit(out, activations, mirror, team, watch, lessons)
+        with parts.training() as form:
+            keeper = fitting.fit(form.phases, out, activations, mirror, team, watch, lessons)
         if not team.share.first:
             return out
         predicting = time.monotonic()
@@ -262,6 +264,7 @@ class Fitting:
 
     def fit(
         self,
+        phases: list[tuple[int, Unfrozen]],
         out: Path,
         activations: Activations,
         mirror: Mirror,
@@ -269,7 +272,10 @@ class Fitting:
         watch: Watch | None = None,
         lessons: Lessons | None = None,
     ) -> Keeper:
-        """Train from where the run stands to its end, together with the other processes of the team."""
+        """Train from where the run stands to its end, together with the other processes of the team.
+
+        `phases` says what trains from which epoch on, in the form that the network has now.
+        """
         recipe, parts = self.recipe, self.parts
         batches = TrainingBatches(
             activations,
@@ -285,7 +291,7 @@ class Fitting:
         )
         loss = make_loss(recipe, self.labels, len(self.manifest.classes))
         per_epoch = batches.batches_in(0)
-        module = SuffixTraining(recipe, parts.network, parts.cut, parts.phases, loss, per_epoch, team.share)
+        module = SuffixTraining(recipe, parts.network, parts.cut, phases, loss, per_epoch, team.share)
         stopping = None
         if recipe.patience is not None:
             stopping = EarlyStopping(
@@ -365,13 +371,9 @@ class Fitting:
 def _finish(out: Path, fitting: Fitting, keeper: Keeper, activations: Activations) -> None:
     """Write the best weights of the whole network and the predictions."""
     parts = fitting.parts
-    network = parts.network.module
-    with torch.no_grad():
-        state = network.state_dict()
-        for name, tensor in keeper.best.items():
-            state[name].copy_(tensor)
+    changed = parts.put_back(keeper.best)
     trained_only = fitting.recipe.keep_weights == "trained"
-    kept = keeper.best if trained_only else network.state_dict()
+    kept = changed if trained_only else parts.network.module.state_dict()
     metadata = {zoo.PRETRAINED: parts.network.weights_sha256} if trained_only else None
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in kept.items()}
     files.write_bytes(out / BEST, save(tensors, metadata))
@@ -393,8 +395,7 @@ def _report_status(
     recipe, parts = fitting.recipe, fitting.parts
     history = Checkpoint.read(out / LAST).state["history"]
     write_metrics(out / METRICS, history)
-    trainable = set(parts.phases[-1][1].parameters)
-    sizes = {name: parameter.numel() for name, parameter in parts.network.module.named_parameters()}
+    trainable, total = parts.count_parameters()
     before = read_status(out).get("seconds", {})
     seconds = {
         "store": before.get("store", 0.0) + store_seconds,
@@ -409,10 +410,7 @@ def _report_status(
         backbone=recipe.backbone,
         unfreeze=recipe.unfreeze,
         classes=list(fitting.manifest.classes),
-        parameters={
-            "total": sum(sizes.values()),
-            "trainable": sum(count for name, count in sizes.items() if name in trainable),
-        },
+        parameters={"total": total, "trainable": trainable},
         seconds={stage: round(value, 2) for stage, value in seconds.items()},
         peak_memory_bytes=machine.peak_memory(),
         store_bytes=choice.store_bytes,

@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from freezeframe.backbones.layers import within
+
 if TYPE_CHECKING:
     from freezeframe.backbones.cut import Cut
-    from freezeframe.backbones.unfreeze import Unfrozen
     from freezeframe.backbones.zoo import Network
+    from freezeframe.recipe import Adapters
 
 
 @dataclass(frozen=True)
@@ -24,9 +26,9 @@ class Row:
         The modules.
     state : str
         ``"frozen"`` (in the prefix), ``"recomputed"`` (frozen, but after the cut, beside what trains), ``"trains"``,
-        or ``"in part"`` for a block whose layers follow.
+        ``"adapters"`` (frozen, with adapters that train), or ``"in part"`` for a block whose layers follow.
     parameters, trainable : int
-        All, and those that train.
+        Its own, and those that train, which are its adapters' where it has any.
     shape : tuple of int
         Of its output for one image.
     """
@@ -73,6 +75,7 @@ def cut(
     unfreeze: str | Mapping[str, Any] = "head",
     classes: int = 2,
     input_size: tuple[int, int] | None = None,
+    adapters: Adapters | None = None,
 ) -> CutTable:
     """Divide a network and describe the result; no weights are needed.
 
@@ -86,6 +89,8 @@ def cut(
         Outputs of the head.
     input_size : (int, int), optional
         Height and width of the images; the network's own where left out.
+    adapters : Adapters, optional
+        Of the recipe, where the unfrozen layers are to have some.
 
     Raises
     ------
@@ -95,11 +100,21 @@ def cut(
     from freezeframe.backbones import cut as cutting
     from freezeframe.backbones import unfreeze as unfreezing
     from freezeframe.backbones import zoo
+    from freezeframe.training.adapters import adapter_sizes
 
     network = zoo.build(backbone, classes, weights="none", announce=False)
     unfrozen = unfreezing.resolve(unfreeze, network)
     divided = cutting.cut(network, unfrozen, input_size)
-    rows = _rows(network, unfrozen, divided)
+    sizes = {name: parameter.numel() for name, parameter in network.module.named_parameters()}
+    trainable = {name: sizes[name] for name in unfrozen.parameters}
+    if adapters is not None:
+        added = adapter_sizes(adapters, network, divided.suffix, unfrozen)
+        trainable = {
+            name: added.get(name, size)
+            for name, size in trainable.items()
+            if name in added or within(name, network.head)
+        }
+    rows = _rows(network, sizes, trainable, divided, adapters is not None)
     in_prefix = [index for index, row in enumerate(rows) if row.state == "frozen"]
     return CutTable(
         backbone,
@@ -112,22 +127,23 @@ def cut(
     )
 
 
-def _rows(network: Network, unfrozen: Unfrozen, divided: Cut) -> list[Row]:
-    from freezeframe.backbones.layers import output_shapes, within
+def _rows(
+    network: Network, sizes: Mapping[str, int], trainable: Mapping[str, int], divided: Cut, adapted: bool
+) -> list[Row]:
+    from freezeframe.backbones.layers import output_shapes
 
     shapes = output_shapes(network.module, divided.input_size)
-    sizes = {name: parameter.numel() for name, parameter in network.module.named_parameters()}
-    trainable = set(unfrozen.parameters)
 
     def row(
         kind: Literal["block", "layer", "head"], name: str, parameters: Sequence[str], layers: Sequence[str]
     ) -> Row:
         count = sum(sizes[parameter] for parameter in parameters)
-        training = sum(sizes[parameter] for parameter in parameters if parameter in trainable)
+        training = sum(trainable.get(parameter, 0) for parameter in parameters)
         computed = all(any(within(layer, module) for module in divided.prefix_modules) for layer in layers)
         state = "frozen" if computed else "recomputed"
         if training:
             state = "trains" if training == count else "in part"
+            state = "adapters" if adapted and kind != "head" else state
         ran = [module for module in shapes if any(within(module, layer) for layer in layers)]
         return Row(kind, name, state, count, training, shapes[ran[-1]] if ran else ())
 
