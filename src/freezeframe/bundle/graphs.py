@@ -1,5 +1,6 @@
 """A trained network as a graph that answers, and shows what it saw and where: logits, features and the last map."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +11,14 @@ from torch import Tensor, nn
 
 from freezeframe.backbones import layers, zoo
 from freezeframe.backbones.onnx_export import export_module
-from freezeframe.bundle.heat_graph import Heat, heat_of
+from freezeframe.bundle.fixed_pooling import fix_pooling
+from freezeframe.bundle.heat_graph import Heat, Missing, heat_of
 from freezeframe.bundle.runtime.contents import FEATURES, INPUT, LOGITS, MAP
 from freezeframe.errors import UserError
 from freezeframe.recipe import Recipe
 from freezeframe.training.explain import target_layer
 
-EXAMPLE_BATCH = 2
+EXAMPLE_BATCH = 3
 
 
 @dataclass(frozen=True)
@@ -34,13 +36,13 @@ class Graph:
     heat_is_graph : bool
         Which of the two.
     no_heat_because : str
-        Why ``heat`` is None; '' where it is not.
+        Why ``heat`` is None, see `freezeframe.bundle.heat_graph.Heat`; '' where it is not.
     """
 
     model: bytes
     heat: bytes | None
     heat_is_graph: bool
-    no_heat_because: str = ""
+    no_heat_because: Missing = ""
 
 
 def member_graph(
@@ -88,11 +90,11 @@ def graph_of(module: nn.Module, head: str, size: tuple[int, int]) -> Graph:
     size : (int, int)
         Height and width of the images.
     """
-    module = module.eval().cpu()
+    module = copy.deepcopy(module).eval().cpu().requires_grad_(False)
     example = torch.randn(EXAMPLE_BATCH, 3, *size, generator=torch.Generator().manual_seed(0))
-    last: nn.Module | None = target_layer(module, example[:1])
-    if last is module:
-        last = None
+    fix_pooling(module, example[:1])
+    found = target_layer(module, example[:1])
+    last = None if found is module else found
     middle = _middle(module, head, size)
     seen = [part for part in (middle, last) if part is not None]
     if not seen:
@@ -104,11 +106,7 @@ def graph_of(module: nn.Module, head: str, size: tuple[int, int]) -> Graph:
     answering = _Answering(module, tuple(dict.fromkeys(seen)), last)
     outputs = [LOGITS, FEATURES] if last is None else [LOGITS, FEATURES, MAP]
     model = export_module(answering, example, INPUT, outputs)
-    heat = (
-        Heat(None, False, "its last layers have no feature map")
-        if last is None
-        else heat_of(module, last, example)
-    )
+    heat = Heat(None, missing_because="no_map") if last is None else heat_of(module, last, example)
     return Graph(model, heat.content, heat.is_graph, heat.missing_because)
 
 

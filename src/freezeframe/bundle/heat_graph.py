@@ -1,20 +1,32 @@
 """What weighs the channels of the last feature map: Grad-CAM's weights without autograd at run time.
 
 Grad-CAM (Selvaraju et al., ICCV 2017) weighs channel k for class c by the spatial mean of d logit_c / d map_k. Where
-only pooling and one linear layer follow the map, that is one number for all images; elsewhere it depends on the image.
+only pooling and one linear layer follow the map, that is one number for all images. Elsewhere it depends on the image:
+the gradient itself, an ordinary computation on the map, is traced and exported.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
+import numpy as np
+import onnxruntime
 import torch
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
+from torch._decomp import get_decompositions
+from torch.fx.experimental.proxy_tensor import make_fx
 
-from freezeframe.bundle.runtime.contents import HEAT
+from freezeframe.backbones.onnx_export import export_module
+from freezeframe.bundle.runtime.contents import HEAT, MAP
 
 # Of the largest weight, between two inputs. Rounding was measured at up to 2e-7, a hidden layer at 0.1 and more.
 SAME = 1e-6
+# Of the largest weight, between torch and ONNX Runtime.
+TOLERANCE = 1e-4
+
+Missing = Literal["", "no_map", "no_gradient"]
+_aten = torch.ops.aten
 
 
 @dataclass(frozen=True)
@@ -28,12 +40,12 @@ class Heat:
     is_graph : bool
         Which of the two.
     missing_because : str
-        Why there is none.
+        Why there is none: ``no_map``, or ``no_gradient``, whose operations ONNX does not have.
     """
 
     content: bytes | None
-    is_graph: bool
-    missing_because: str = ""
+    is_graph: bool = False
+    missing_because: Missing = ""
 
 
 def heat_of(network: nn.Module, last: nn.Module, example: Tensor) -> Heat:
@@ -46,15 +58,25 @@ def heat_of(network: nn.Module, last: nn.Module, example: Tensor) -> Heat:
     network : nn.Module
         In inference mode, from (N, 3, H, W) to logits (N, C).
     last : nn.Module
-        Of the network; its output is the last feature map (N, K, h, w).
+        Of the network; its output is the last feature map (N, K, h, w), and all that follows depends on it alone.
     example : Tensor (N, 3, H, W)
         Inputs of the right size that differ, at least two.
     """
+    feature_map = _output_of(last, network, example)
     weigh = _weigher(network, last, example[:1])
-    found = weigh(_output_of(last, network, example)).detach()
-    if (found - found[:1]).abs().max() <= SAME * found.abs().max():
-        return Heat(save({HEAT: found[0].contiguous()}), False)
-    return Heat(None, False, "its weights depend on the image")
+    with torch.no_grad():
+        expected = weigh(feature_map)
+    if (expected - expected[:1]).abs().max() <= SAME * expected.abs().max():
+        return Heat(save({HEAT: expected[0].contiguous()}))
+    try:
+        content = _export_gradient(weigh, feature_map[:-1])
+        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        found = np.asarray(session.run([HEAT], {MAP: feature_map.numpy()})[0])
+    except Exception:  # the tracer, the exporter and the reader raise many kinds
+        return Heat(None, missing_because="no_gradient")
+    if not np.abs(found - expected.numpy()).max() <= TOLERANCE * expected.abs().max():
+        return Heat(None, missing_because="no_gradient")
+    return Heat(content, is_graph=True)
 
 
 def _output_of(part: nn.Module, network: nn.Module, inputs: Tensor) -> Tensor:
@@ -79,13 +101,78 @@ def _weigher(network: nn.Module, last: nn.Module, image: Tensor) -> Callable[[Te
         finally:
             handle.remove()
 
+    with torch.no_grad():
+        every_class = torch.eye(network(image).shape[1])
+
     def weigh(feature_map: Tensor) -> Tensor:
-        feature_map = feature_map.requires_grad_()
-        logits = logits_of(feature_map)
-        gradients = [
-            torch.autograd.grad(logits[:, index].sum(), feature_map, retain_graph=True)[0]
-            for index in range(logits.shape[1])
-        ]
+        logits, gradient_of = torch.func.vjp(logits_of, feature_map)[:2]
+        # Each row is spread over the images without naming how many there are.
+        gradients = [gradient_of(logits.detach() * 0 + row)[0] for row in every_class]
         return torch.stack([gradient.mean(dim=(2, 3)) for gradient in gradients], dim=1)
 
     return weigh
+
+
+def _export_gradient(weigh: Callable[[Tensor], Tensor], example: Tensor) -> bytes:
+    traced = make_fx(torch.func.functionalize(weigh), decomposition_table=_decompositions())(example)
+    graph = traced.graph
+    output = next(iter(reversed(graph.nodes)))
+    needed: set[fx.Node] = set()
+    waiting = [output]
+    while waiting:
+        node = waiting.pop()
+        if node not in needed:
+            needed.add(node)
+            waiting += node.all_input_nodes
+    # Not eliminate_dead_code, which keeps what changes a tensor in place: the whole network before the map.
+    for node in reversed(list(graph.nodes)):
+        if node not in needed and node.op != "placeholder":
+            graph.erase_node(node)
+    for node in graph.nodes:
+        # The number of images that was traced with becomes any; heat_of checks with another.
+        if node.target in (_aten.view.default, _aten._unsafe_view.default, _aten.expand.default):
+            shape = node.args[1]
+            if shape[0] == len(example):
+                node.args = (node.args[0], [-1, *shape[1:]], *node.args[2:])
+    return export_module(fx.GraphModule(traced, graph), example, MAP, [HEAT])
+
+
+def _decompositions() -> dict:
+    """Gradients that ONNX does not have, in operations that it has."""
+    activations = [
+        _aten.hardswish_backward,
+        _aten.hardtanh_backward,
+        _aten.silu_backward,
+        _aten.gelu_backward,
+    ]
+    return get_decompositions(activations) | {
+        _aten.threshold_backward.default: lambda gradient, value, threshold: gradient * (value > threshold),
+        _aten.convolution_backward.default: _convolution_backward,
+    }
+
+
+def _convolution_backward(
+    gradient: Tensor,
+    inputs: Tensor,
+    weight: Tensor,
+    _bias_sizes: object,
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    _transposed: bool,
+    _output_padding: list[int],
+    groups: int,
+    _output_mask: list[bool],
+) -> tuple[Tensor, None, None]:
+    # Of the input alone, since no weight is trained here: the transposed convolution.
+    left_over = [
+        size - ((reduced - 1) * step - 2 * pad + spread * (kernel - 1) + 1)
+        for size, reduced, step, pad, spread, kernel in zip(
+            inputs.shape[2:], gradient.shape[2:], stride, padding, dilation, weight.shape[2:], strict=True
+        )
+    ]
+    return (
+        _aten.convolution(gradient, weight, None, stride, padding, dilation, True, left_over, groups),
+        None,
+        None,
+    )
