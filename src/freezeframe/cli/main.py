@@ -10,6 +10,7 @@ from rich.console import Console
 import freezeframe
 from freezeframe.cli import (
     backbones,
+    bundle,
     cut,
     data,
     demo,
@@ -37,6 +38,7 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 app.add_typer(study.app, name="study")
+app.add_typer(bundle.app, name="bundle")
 study.app.command("learning-curve")(learning_curve.command)
 app.command("train")(train.command)
 app.command("ensemble")(ensemble.command)

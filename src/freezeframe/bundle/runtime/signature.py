@@ -130,11 +130,32 @@ def sign_checksums(checksums: bytes, name: str, secret_key: Path, password: str 
             signature = secret.sign(checksums, trusted_comment=comment)
             return bytes(signature) + b"\n"
     except from_minisign.Error as error:
-        raise UserError(
-            f"Nothing can be signed with {secret_key}: {error}.",
-            "a secret key of `freezeframe bundle keys` or of minisign, and its password.",
-            "Check both.",
-        ) from error
+        raise _no_secret_key(secret_key, error) from error
+
+
+def has_password(secret_key: Path) -> bool:
+    """Return whether a secret key is encrypted.
+
+    Raises
+    ------
+    UserError
+        If the key can't be read.
+    """
+    from_minisign = _minisign()
+    content = _read_key_file(Path(secret_key))
+    try:
+        with from_minisign.SecretKey.from_bytes(content) as secret:
+            return secret.is_encrypted()
+    except from_minisign.Error as error:
+        raise _no_secret_key(secret_key, error) from error
+
+
+def _no_secret_key(path: Path, error: Exception) -> UserError:
+    return UserError(
+        f"Nothing can be signed with {path}: {error}.",
+        "a secret key of `freezeframe bundle keys` or of minisign, and its password.",
+        "Check both.",
+    )
 
 
 def check_signature(checksums: bytes, signature: bytes, public_key: str | Path, origin: str) -> None:
