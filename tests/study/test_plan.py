@@ -7,7 +7,9 @@ from freezeframe.errors import UserError
 from freezeframe.study import engine
 from freezeframe.study.folder import StudyFolder
 from freezeframe.study.plan import make_plan
+from freezeframe.study.probe import step_key, steps
 from freezeframe.study.spec import Study
+from freezeframe.training.shared import Shared
 
 
 @pytest.fixture(scope="module")
@@ -64,3 +66,20 @@ def test_a_search_has_no_plan(base, tmp_path):
     search = {"space": {"learning_rate": [0.1, 0.01]}, "trials": 2}
     with pytest.raises(UserError, match="as it goes"):
         make_plan(Study.parse({"recipe": base, "search": search}), StudyFolder(tmp_path), workers=1)
+
+
+def test_steps_with_adapters_are_timed_by_themselves(base, tmp_path):
+    study = Study.parse(
+        {
+            "recipe": {**base, "unfreeze": {"layers": 2}, "store": str(tmp_path / "store")},
+            "axes": {"adapters": [None, {"rank": 4}]},
+            "baseline": False,
+        }
+    )
+    plain, adapted = (cell.recipe for cell in study.cells())
+    assert step_key(plain) != step_key(adapted)
+    parts = Shared().assemble(adapted, 2)
+    assert steps(adapted, parts, 2)["step"] > 0
+    assert set(parts.network.module.state_dict()) == set(
+        Shared().assemble(plain, 2).network.module.state_dict()
+    )

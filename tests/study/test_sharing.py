@@ -103,3 +103,16 @@ def test_where_the_disk_is_too_small_the_largest_activations_are_left_out(study,
     left = [one for one in sharing.wanted(recipes, Shared()) if one.missing()]
     assert [len(one.missing()) * one.pack.record_bytes for one in left] == [sizes[-1]]
     assert "no room" in capsys.readouterr().err
+
+
+def test_trainings_with_and_without_adapters_read_the_same_activations(base, tmp_path):
+    study = Study.parse(
+        {
+            "recipe": {**base, "unfreeze": {"layers": 2}, "store": str(tmp_path / "store")},
+            "axes": {"adapters": [None, {"rank": 4}, {"rank": 8}]},
+        }
+    )
+    cells = study.cells()
+    assert [cell.name for cell in cells] == ["default", "rank-4", "rank-8"]
+    assert len(sharing.groups(cells)) == 1
+    assert len(sharing.wanted([cell.recipe for cell in cells], Shared())) == 1
