@@ -218,7 +218,7 @@ def _ask(
     if parts.executor is None:
         # All of it trained. Nothing trains here, so all but the head runs in the faster executor.
         parts = assembling.assemble(
-            own.changed(unfreeze="head"), len(member.classes), trained=member.folder / BEST
+            own.changed(unfreeze="head", adapters=None), len(member.classes), trained=member.folder / BEST
         )
     seen = _as_seen_by(parts, images, views)
     places = list(asked.values())
