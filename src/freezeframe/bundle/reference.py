@@ -2,15 +2,14 @@
 
 import numpy as np
 from safetensors.numpy import save
-from sklearn.covariance import LedoitWolf
 from sklearn.decomposition import PCA
 
-from freezeframe.bundle.runtime.screening import LEAST_ALIKE, Reference, correlation
+from freezeframe.bundle.runtime.screening import LEAST_ALIKE, correlation, residual, unit
 from freezeframe.errors import FreezeframeError
 from freezeframe.progress import say
 
-COMPONENTS = 128
-"""Directions that are kept; each needs four training images. With 1,280 features they take 0.7 MB."""
+COMPONENTS = 64
+"""Directions that are kept, but at most one for four training images. With 1,280 features they take 0.3 MB."""
 FEWEST = 20
 """Training images, and validation images: of fewer the mean image might show one patient."""
 FLAGGED = 0.01
@@ -22,9 +21,8 @@ def fit_reference(
 ) -> bytes | None:
     """Describe the training images of one member, as `runtime.screening.Reference` reads it.
 
-    The distance is Mahalanobis' with a covariance that is shrunk after Ledoit and Wolf (J Multivariate Anal 2004)
-    along the principal components, and isotropic outside them; docs/inference.md has what was measured against it.
-    No image can be had back: what is kept are means and covariances of many.
+    docs/inference.md has the distances that were measured, of which this one was the best.
+    No image can be had back: what is kept are means and principal directions of many.
 
     Parameters
     ----------
@@ -55,41 +53,23 @@ def fit_reference(
     training = training_features.astype(np.float64)
     if not (np.isfinite(training).all() and np.isfinite(validation_features).all()):
         raise FreezeframeError("The network gives features that are not finite.")
-    centre, scale = training.mean(axis=0), training.std(axis=0)
-    varies = scale > 1e-6 * scale.max()
-    if not varies.any():
+    training = unit(training)
+    centre = training.mean(axis=0)
+    if np.ptp(training, axis=0).max() < 1e-6:
         raise FreezeframeError("The network gives the same features for all training images.")
-    inverse_scale = np.where(varies, 1 / np.where(varies, scale, 1), 0)
-    standard = (training - centre) * inverse_scale
-    kept = min(COMPONENTS, count // 4, int(varies.sum()))
-    components = np.asarray(PCA(kept, svd_solver="full").fit(standard).components_)
-    inside = standard @ components.T
+    kept = min(COMPONENTS, count // 4, training.shape[1] - 1)
+    components = np.asarray(PCA(kept, svd_solver="full").fit(training).components_)
+    distances = [residual(features, centre, components) for features in unit(validation_features)]
     tensors = {
         "centre": centre,
-        "inverse_scale": inverse_scale,
         "components": components,
-        "precision": LedoitWolf(assume_centered=True).fit(inside).precision_,
-        "outside": np.array(_outside(standard, inside, int(varies.sum()))),
-        "threshold": np.array(1.0),
+        # A network of few features may leave nothing over.
+        "threshold": np.array(max(np.quantile(distances, 1 - FLAGGED), 1e-6)),
     }
     least = _likeness(training_thumbnails)
     if least >= LEAST_ALIKE:
         tensors |= {"look": training_thumbnails.mean(axis=0), "look_least": np.array(least)}
-    tensors = {name: np.ascontiguousarray(tensor, np.float32) for name, tensor in tensors.items()}
-    reference = Reference.load(save(tensors))
-    distances = [reference.squared_distance(features) for features in validation_features]
-    tensors["threshold"] = np.array(np.quantile(distances, 1 - FLAGGED), np.float32)
-    return save(tensors)
-
-
-def _outside(standard: np.ndarray, inside: np.ndarray, dimensions: int) -> float:
-    """Return the inverse variance of each direction outside the components; 0 where there is none."""
-    count, kept = inside.shape
-    rest = float((standard**2).sum() - (inside**2).sum())
-    if dimensions == kept or rest < 1e-9 * (standard**2).sum():
-        return 0.0
-    # The components were fitted to these images, so that new ones have more outside them.
-    return (dimensions - kept) * (count - kept - 1) / rest
+    return save({name: np.array(tensor, np.float32, order="C") for name, tensor in tensors.items()})
 
 
 def _likeness(thumbnails: np.ndarray) -> float:

@@ -34,29 +34,22 @@ class Look:
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """The distribution of the training images' features, of one member; made by `bundle.reference.fit_reference`.
+    """The training images' features, of one member, in brief; made by `bundle.reference.fit_reference`.
 
     Attributes
     ----------
-    centre, inverse_scale : ndarray of float32 (F,)
-        Mean of each feature, and 1 / standard deviation; 0 for features that do not vary.
+    centre : ndarray of float32 (F,)
+        Mean of the features, each image's divided by their length.
     components : ndarray of float32 (k, F)
-        Orthonormal directions of the largest variance.
-    precision : ndarray of float32 (k, k)
-        Inverse covariance of the training images along them.
-    outside : float
-        What one unit of squared distance outside these directions counts.
+        Orthonormal directions in which the training images differ most.
     threshold : float
-        Squared distance that 1 % of the validation images reach.
+        Distance that 1 % of the validation images reach.
     look : Look or None
         None where the training images do not look alike.
     """
 
     centre: np.ndarray
-    inverse_scale: np.ndarray
     components: np.ndarray
-    precision: np.ndarray
-    outside: float
     threshold: float
     look: Look | None
 
@@ -65,30 +58,28 @@ class Reference:
         """Make it from the bytes of a safetensors file."""
         tensors = load(content)
         look = Look(tensors["look"], float(tensors["look_least"])) if "look" in tensors else None
-        return cls(
-            tensors["centre"],
-            tensors["inverse_scale"],
-            tensors["components"],
-            tensors["precision"],
-            float(tensors["outside"]),
-            float(tensors["threshold"]),
-            look,
-        )
-
-    def squared_distance(self, features: np.ndarray) -> float:
-        """Return the squared Mahalanobis distance of one image's features (F,) to the training images'.
-
-        The covariance is full along the components and the same in all directions outside them (probabilistic PCA,
-        Tipping and Bishop, JRSS B 1999).
-        """
-        standard = (features.astype(np.float64) - self.centre) * self.inverse_scale
-        inside = self.components @ standard
-        rest = max(float(standard @ standard - inside @ inside), 0.0)
-        return float(inside @ self.precision @ inside) + self.outside * rest
+        return cls(tensors["centre"], tensors["components"], float(tensors["threshold"]), look)
 
     def distance(self, features: np.ndarray) -> float:
-        """Return the distance of one image's features (F,), 1 being the one that flags 1 % of validation images."""
-        return float(np.sqrt(self.squared_distance(features) / self.threshold))
+        """Return how far one image's features (F,) are from the training images', 1 flagging 1 % of validation images.
+
+        It is the length of what the training images' principal directions do not explain (the residual of ViM, Wang
+        et al., CVPR 2022) of the features divided by their length (as Sun et al., ICML 2022, do).
+        """
+        return residual(unit(features), self.centre, self.components) / self.threshold
+
+
+def unit(features: np.ndarray) -> np.ndarray:
+    """Divide the features (..., F) of each image by their length; what is 0 stays 0."""
+    features = features.astype(np.float64)
+    length = np.linalg.norm(features, axis=-1, keepdims=True)
+    return features / np.where(length > 0, length, 1)
+
+
+def residual(features: np.ndarray, centre: np.ndarray, components: np.ndarray) -> float:
+    """Return the length of what lies outside the components (k, F) through the centre (F,), of features (F,)."""
+    moved = features - centre
+    return float(np.linalg.norm(moved - (components @ moved) @ components))
 
 
 def correlation(one: np.ndarray, other: np.ndarray) -> float:
