@@ -249,6 +249,14 @@ class _Hub:
 def _weights(hub_answers: bool) -> Iterator[Finding]:
     from freezeframe.backbones import catalogue, weights
 
+    if _version("huggingface_hub") is None:
+        yield Finding(
+            "weights",
+            "On this disk",
+            "note",
+            "not looked for: training is not installed, and a bundle has its own",
+        )
+        return
     present, absent = [], []
     for backbone in catalogue.ZOO.values():
         source = weights.locate(backbone)

@@ -87,7 +87,7 @@ def test_a_worker_that_dies_costs_its_part_s_repetition_and_nothing_comes_twice(
     there, here = pd.read_parquet(out), pd.read_parquet(tmp_path / "here.parquet")
     assert there["image"].tolist() == [str(path) for path in sorted(images.iterdir())]
     for name in here.columns.difference(["heat_map"]):  # its folders are the parts'
-        if here[name].dtype == np.float64:
+        if pd.api.types.is_float_dtype(here[name]):
             np.testing.assert_allclose(there[name], here[name], atol=1e-6)
         else:
             assert there[name].fillna("").tolist() == here[name].fillna("").tolist()
