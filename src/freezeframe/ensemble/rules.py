@@ -3,9 +3,7 @@
 from typing import Literal, get_args
 
 import numpy as np
-from scipy.optimize import minimize
 from scipy.special import softmax
-from sklearn.metrics import accuracy_score, balanced_accuracy_score, log_loss, roc_auc_score
 
 from freezeframe.errors import UserError, did_you_mean
 
@@ -85,6 +83,9 @@ def validation_score(labels: np.ndarray, probabilities: np.ndarray, score: str) 
         'roc_auc' (of the last class of two; of more the mean of each against the rest), 'accuracy',
         'balanced_accuracy' or 'log_loss' (smaller is better).
     """
+    # Seconds to import, which whoever only combines answers does not have to wait for.
+    from sklearn.metrics import accuracy_score, balanced_accuracy_score, log_loss, roc_auc_score
+
     classes = np.arange(probabilities.shape[1])
     if score == "log_loss":
         return float(log_loss(labels, probabilities, labels=classes))
@@ -151,6 +152,8 @@ def choose_weights(logits: np.ndarray, labels: np.ndarray, score: Score) -> np.n
 
 
 def _optimal_weights(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    from scipy.optimize import minimize
+
     own = probabilities[:, np.arange(len(labels)), labels]
     members = len(own)
 
