@@ -113,7 +113,7 @@ def attached(
     list of (int, Unfrozen)
         From which epoch on which adapters train, and the head with them. ``block_index`` is that of their layers.
     """
-    # Takes over a second, since it brings transformers along: nobody waits for it who wants no adapters.
+    # Brings transformers along and takes a second or two: nobody waits for it who wants no adapters.
     from peft import LoraConfig, inject_adapter_in_model
 
     module, names = network.module, targets(network, phases[-1][1])
