@@ -26,3 +26,12 @@ def radiographs(shared_data, tmp_path_factory) -> Path:
         for path in files[:: len(files) // 40][:40]:
             shutil.copy(path, root / label)
     return root
+
+
+@pytest.fixture(scope="session")
+def trained_ensemble(tmp_path_factory) -> Path:
+    """Folder of an ensemble of two tiny networks that were really trained; not to be changed."""
+    # Imported here, since few tests need what training needs.
+    from trainings import train_ensemble
+
+    return train_ensemble(tmp_path_factory.mktemp("trained"))

@@ -36,6 +36,11 @@ def test_the_maps_of_the_graph_are_those_of_captum(name, hidden, size, depends):
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
+def test_a_hidden_layer_that_is_active_alike_for_all_images_of_noise_is_still_seen_to_depend_on_the_image():
+    made = zoo.build("test_efficientnet", 2, "none", announce=False, hidden=8, seed=1)
+    assert graph_of(made.module, made.head, (64, 64)).heat_is_graph
+
+
 class NormedTail(torch.nn.Module):
     """A norm over the channels behind the pooling, whose gradient ONNX does not have."""
 

@@ -25,6 +25,8 @@ SAME = 1e-6
 # Of the largest weight, between torch and ONNX Runtime.
 TOLERANCE = 1e-4
 
+FAR = 8  # maps; with 16 hidden neurons all but surely some of them are active in one and not in another
+
 Missing = Literal["", "no_map", "no_gradient"]
 _aten = torch.ops.aten
 
@@ -62,7 +64,7 @@ def heat_of(network: nn.Module, last: nn.Module, example: Tensor) -> Heat:
     example : Tensor (N, 3, H, W)
         Inputs of the right size that differ, at least two.
     """
-    feature_map = _output_of(last, network, example)
+    feature_map = _with_far_ones(_output_of(last, network, example))
     weigh = _weigher(network, last, example[:1])
     with torch.no_grad():
         expected = weigh(feature_map)
@@ -77,6 +79,16 @@ def heat_of(network: nn.Module, last: nn.Module, example: Tensor) -> Heat:
     if not np.abs(found - expected.numpy()).max() <= TOLERANCE * expected.abs().max():
         return Heat(None, missing_because="no_gradient")
     return Heat(content, is_graph=True)
+
+
+def _with_far_ones(feature_map: Tensor) -> Tensor:
+    """Add maps that are far from these and from each other.
+
+    Images of noise give maps that are much alike, and a hidden layer may then have the same neurons active for all.
+    """
+    random = torch.Generator().manual_seed(1)
+    each = torch.randn(FAR, feature_map.shape[1], 1, 1, generator=random) * feature_map.abs().amax()
+    return torch.cat([feature_map, each.expand(-1, -1, *feature_map.shape[2:])])
 
 
 def _output_of(part: nn.Module, network: nn.Module, inputs: Tensor) -> Tensor:

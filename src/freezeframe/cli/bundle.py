@@ -131,9 +131,8 @@ def sign_command(
         freezeframe bundle sign chest.ffb --key keys/bundle.key
     """
     from freezeframe.bundle.runtime.folder import sign
-    from freezeframe.bundle.runtime.signature import has_password
 
-    password = _password("Password", confirmed=False) if has_password(key) else ""
+    password = key_password(key)
     typer.echo(f"Signed: {bundle}, sha256 {sign(bundle, key, password).sha256}")
 
 
@@ -191,6 +190,13 @@ def codes_command(
     from freezeframe.verbs.bundle import codes
 
     typer.echo(codes(labels or ()), nl=False)
+
+
+def key_password(key: Path) -> str:
+    """Ask for the password of a secret key, where it has one."""
+    from freezeframe.bundle.runtime.signature import has_password
+
+    return _password("Password", confirmed=False) if has_password(key) else ""
 
 
 def _password(words: str, confirmed: bool) -> str:

@@ -63,7 +63,9 @@ def write_predictions(path: Path, manifest: Manifest, logits: np.ndarray) -> Non
         table.to_parquet(temporary, index=False)
 
 
-def predict_manifest(run: Path, manifest: Manifest) -> tuple[pd.DataFrame, list[Unreadable]]:
+def predict_manifest(
+    run: Path, manifest: Manifest, exact: bool = False
+) -> tuple[pd.DataFrame, list[Unreadable]]:
     """Predict all images of a manifest with a finished run.
 
     Parameters
@@ -72,6 +74,8 @@ def predict_manifest(run: Path, manifest: Manifest) -> tuple[pd.DataFrame, list[
         The run's folder.
     manifest : Manifest
         Any images; labels and splits are not looked at.
+    exact : bool
+        All of it in float32 and in torch, on the processor, whatever the recipe says.
 
     Returns
     -------
@@ -94,6 +98,8 @@ def predict_manifest(run: Path, manifest: Manifest) -> tuple[pd.DataFrame, list[
         )
     # A run that was trained on a GPU is evaluated on a laptop as well.
     recipe = Recipe.read(run / "recipe.yaml").changed(device="auto")
+    if exact:
+        recipe = recipe.changed(device="cpu", executor="torch", activation_dtype="float32")
     classes = tuple(status["classes"])
     parts = assembling.assemble(recipe, len(classes), trained=run / BEST)
     unreadable = parts.pixels.fill(manifest, recipe.max_unreadable)
