@@ -17,12 +17,15 @@ from freezeframe.bundle.layers_of_graph import Graph, Layer, observe, reduced
 STRONGEST = 256.0
 """Largest factor: a channel that is almost always zero would need one without bound."""
 
+HEADROOM = 1.25
+"""How far above what it reached a channel may go on other images before a rectifier that ends at 6 cuts it."""
+
 
 def equalise(model: onnx.ModelProto, images: np.ndarray) -> onnx.ModelProto:
     """Make the channels between a convolution, its rectifier and a depthwise convolution reach equally far.
 
-    A rectifier that ends at 6 then cuts a multiplied channel at what it reached on these images, as its quantisation
-    would.
+    On these images the answers stay as they are. On others, a rectifier that ends at 6 cuts a multiplied channel at
+    `HEADROOM` times what it reached on these.
 
     Parameters
     ----------
@@ -81,7 +84,7 @@ def _greatest(model: onnx.ModelProto, names: list[str], images: np.ndarray) -> d
 
 def _factors(greatest: np.ndarray) -> np.ndarray:
     reached = greatest > 0
-    ratio = np.where(reached, greatest.max() / np.where(reached, greatest, 1), 1)
+    ratio = np.where(reached, greatest.max() / (HEADROOM * np.where(reached, greatest, 1)), 1)
     return np.clip(ratio, 1, STRONGEST).astype(np.float32)
 
 
