@@ -13,9 +13,11 @@ if TYPE_CHECKING:
     from freezeframe.verbs.ensemble import ensemble
     from freezeframe.verbs.estimator import FreezeframeClassifier
     from freezeframe.verbs.evaluate import evaluate
+    from freezeframe.verbs.export import export
     from freezeframe.verbs.inspect import inspect
     from freezeframe.verbs.predict import predict
     from freezeframe.verbs.preview import preview
+    from freezeframe.verbs.prune import prune
     from freezeframe.verbs.report import report
     from freezeframe.verbs.study_best import study_best, study_ensemble
     from freezeframe.verbs.study_learning_curve import study_learning_curve
@@ -30,8 +32,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __version__ = "0.1.0"
 _VERBS = (
-    "ensemble", "evaluate", "inspect", "predict", "preview", "report", "study_best", "study_learning_curve",
-    "study_plan", "study_report", "study_run", "train",
+    "ensemble", "evaluate", "export", "inspect", "predict", "preview", "prune", "report", "study_best",
+    "study_learning_curve", "study_plan", "study_report", "study_run", "train",
 )  # fmt: skip
 _HOMES = {
     "FreezeframeClassifier": "freezeframe.verbs.estimator",
@@ -44,9 +46,11 @@ __all__ = [
     "Recipe",
     "ensemble",
     "evaluate",
+    "export",
     "inspect",
     "predict",
     "preview",
+    "prune",
     "report",
     "study_best",
     "study_ensemble",

@@ -13,6 +13,7 @@ from freezeframe import files
 from freezeframe.backbones import weights as weight_sources
 from freezeframe.backbones.catalogue import Backbone, describe
 from freezeframe.backbones.layers import Block, Layer, blocks, execution_order, weighted_layers, within
+from freezeframe.backbones.shapes import PRUNED, take_shapes
 from freezeframe.errors import UserError
 from freezeframe.progress import say
 from freezeframe.recipe import Recipe
@@ -42,6 +43,8 @@ class Network:
         Where its weights came from, ``"none"`` for random ones.
     weights_sha256 : str
         Of that file, in hexadecimal; empty for none.
+    pruned : bool
+        Whether it has fewer channels than its architecture. Its head is then that of the file as well.
     """
 
     module: nn.Module
@@ -49,6 +52,7 @@ class Network:
     head: str
     weights_source: str
     weights_sha256: str
+    pruned: bool = False
 
     @cached_property
     def order(self) -> list[str]:
@@ -87,7 +91,8 @@ def build(
     n_classes : int
         Outputs of the new head.
     weights : str or Path
-        ``"pretrained"``, ``"none"`` or a safetensors file of this network; a head in it is not used.
+        ``"pretrained"``, ``"none"`` or a safetensors file of this network; a head in it is not used. A file that says
+        of itself that it is pruned is taken as it is: its shapes, and its head.
     dropout : float
         Probability, in [0, 1), that a feature before the head is dropped. The backbone itself is built without
         dropout and stochastic depth, so that a frozen part computes the same in training as in inference.
@@ -114,13 +119,19 @@ def build(
     backbone = describe(name)
     module = _create(backbone, n_classes, seed)
     head = _replace_head(module, backbone, n_classes, dropout, hidden, seed)
-    source, sha256 = "none", ""
+    source, sha256, pruned = "none", "", False
     initial = {key: value.clone() for key, value in module.state_dict().items()} if transfer else {}
     if weights != "none":
-        source, sha256 = _load(module, backbone, head, str(weights))
+        source, sha256, pruned = _load(module, backbone, head, n_classes, str(weights))
     elif announce:
         say(f"{name}: random weights, as asked for (weights: none); nothing pretrained is used.")
-    network = Network(module, backbone, head, source, sha256)
+    network = Network(module, backbone, head, source, sha256, pruned)
+    if transfer and pruned:
+        raise UserError(
+            f"transfer starts layers of {name} anew, and {weights} holds pruned ones.",
+            "pruned weights as they are.",
+            "Leave transfer out.",
+        )
     if transfer:
         _keep_first(network, transfer["first"], initial)
     return network
@@ -146,10 +157,13 @@ def restore(recipe: Recipe, n_classes: int, path: Path) -> Network:
     """
     backbone = describe(recipe.backbone)
     state = weight_sources.read_state(path)
-    pretrained = weight_sources.read_metadata(path).get(PRETRAINED)
+    metadata = weight_sources.read_metadata(path)
+    pretrained, pruned = metadata.get(PRETRAINED), PRUNED in metadata
     if pretrained is None:
         module = _create(backbone, n_classes, seed=0)
         head = _replace_head(module, backbone, n_classes, recipe.dropout, recipe.hidden, seed=0)
+        if pruned:
+            _take_pruned(module, state, head, n_classes, path)
     else:
         base = of_recipe(recipe, n_classes)
         if base.weights_sha256 != pretrained:
@@ -159,7 +173,7 @@ def restore(recipe: Recipe, n_classes: int, path: Path) -> Network:
                 f"the weights with SHA-256 {pretrained[:12]}...",
                 "Fetch that file of weights, or train again with keep_weights: whole.",
             )
-        module, head = base.module, base.head
+        module, head, pruned = base.module, base.head, base.pruned
     own = module.state_dict()
     fits = set(state) <= set(own) if pretrained is not None else set(state) == set(own)
     if not fits or any(state[key].shape != own[key].shape for key in state):
@@ -169,7 +183,7 @@ def restore(recipe: Recipe, n_classes: int, path: Path) -> Network:
             "Restore it from the mirror, or train again.",
         )
     module.load_state_dict(state, strict=pretrained is None)
-    return Network(module, backbone, head, f"file {path}", files.sha256_file(path))
+    return Network(module, backbone, head, f"file {path}", files.sha256_file(path), pruned)
 
 
 def of_recipe(recipe: Recipe, n_classes: int) -> Network:
@@ -238,11 +252,19 @@ def _replace_head(
     return head
 
 
-def _load(module: nn.Module, backbone: Backbone, head: str, weights: str) -> tuple[str, str]:
+def _load(
+    module: nn.Module, backbone: Backbone, head: str, n_classes: int, weights: str
+) -> tuple[str, str, bool]:
     if weights != "pretrained":
         path = Path(weights).expanduser()
-        weight_sources.load(module, weight_sources.read_state(path), head, backbone.name, path)
-        return f"file {path}", files.sha256_file(path)
+        state = weight_sources.read_state(path)
+        pruned = PRUNED in weight_sources.read_metadata(path)
+        if pruned:
+            _take_pruned(module, state, head, n_classes, path)
+            module.load_state_dict(state)
+        else:
+            weight_sources.load(module, state, head, backbone.name, path)
+        return f"file {path}", files.sha256_file(path), pruned
     source = weight_sources.fetch(backbone)
     assert source.path is not None
     state = weight_sources.read_state(source.path, pickled=source.path.suffix == ".pth")
@@ -251,7 +273,19 @@ def _load(module: nn.Module, backbone: Backbone, head: str, weights: str) -> tup
     elif backbone.source == "timm":
         state = _as_timm_reads_it(backbone, state, source.path)
     weight_sources.load(module, state, head, backbone.name, source.path)
-    return f"{source.kind} {source.name}", files.sha256_file(source.path)
+    return f"{source.kind} {source.name}", files.sha256_file(source.path), False
+
+
+def _take_pruned(module: nn.Module, state: dict[str, Tensor], head: str, n_classes: int, path: Path) -> None:
+    """Give a network the shapes of pruned weights, if they are its own."""
+    last = state.get(f"{head}.linear.weight")
+    if set(state) != set(module.state_dict()) or last is None or len(last) != n_classes:
+        raise UserError(
+            f"{path} holds pruned weights of another network, head or number of classes than {n_classes}.",
+            "the network, the head and the classes that it was pruned with.",
+            "Take its recipe as it is.",
+        )
+    take_shapes(module, state)
 
 
 def _as_timm_reads_it(backbone: Backbone, state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:

@@ -17,8 +17,10 @@ from freezeframe.cli import (
     doctor,
     ensemble,
     evaluate,
+    export,
     learning_curve,
     predict,
+    prune,
     recipe,
     report,
     study,
@@ -42,7 +44,9 @@ app.add_typer(bundle.app, name="bundle")
 study.app.command("learning-curve")(learning_curve.command)
 app.command("train")(train.command)
 app.command("ensemble")(ensemble.command)
+app.command("prune")(prune.command)
 app.command("evaluate")(evaluate.command)
+app.command("export")(export.command)
 app.command("predict")(predict.command)
 app.command("recipe")(recipe.command)
 app.command("report")(report.command)

@@ -16,6 +16,7 @@ from safetensors.torch import save
 
 from freezeframe import files, machine
 from freezeframe.backbones import zoo
+from freezeframe.backbones.shapes import PRUNED
 from freezeframe.backbones.unfreeze import Unfrozen
 from freezeframe.data.manifest import Manifest
 from freezeframe.data.sources import check_unchanged
@@ -374,9 +375,11 @@ def _finish(out: Path, fitting: Fitting, keeper: Keeper, activations: Activation
     changed = parts.put_back(keeper.best)
     trained_only = fitting.recipe.keep_weights == "trained"
     kept = changed if trained_only else parts.network.module.state_dict()
-    metadata = {zoo.PRETRAINED: parts.network.weights_sha256} if trained_only else None
+    metadata = {zoo.PRETRAINED: parts.network.weights_sha256} if trained_only else {}
+    if parts.network.pruned:
+        metadata[PRUNED] = "true"
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in kept.items()}
-    files.write_bytes(out / BEST, save(tensors, metadata))
+    files.write_bytes(out / BEST, save(tensors, metadata or None))
     for split, subset in fitting.evaluation_sets.items():
         if len(subset):
             logits = predict_places(parts, activations, fitting.places(split))

@@ -102,9 +102,10 @@ class Shared:
 
         known = key in self._networks
         parts, initial = _kept(self._networks, key, build, NETWORKS)
+        network = parts.network.module
         if known:
-            network = parts.network.module
             network.load_state_dict(initial)
+        if known and not parts.network.pruned:  # whose head is not a new one
             head = network.get_submodule(parts.network.head)
             first = next(module for module in head.modules() if isinstance(module, torch.nn.Linear))
             fresh = zoo.new_head(first.in_features, n_classes, recipe.dropout, recipe.hidden, recipe.seed)
