@@ -174,7 +174,7 @@ def _openvino(runtime: Any, model: bytes, threads: int) -> Session:
     shape = entry.partial_shape
 
     @cache
-    def compiled(batch: int, outputs: tuple[str, ...]) -> Any:
+    def requests(batch: int, outputs: tuple[str, ...]) -> list[Any]:
         # Only what is asked for is part of the graph; a fixed batch lets the compiler choose its kernels for it.
         part = runtime.Model([whole.output(name) for name in outputs], whole.get_parameters()).clone()
         part.reshape([batch, *list(shape)[1:]])
@@ -184,25 +184,27 @@ def _openvino(runtime: Any, model: bytes, threads: int) -> Session:
             "INFERENCE_NUM_THREADS": threads,
             "INFERENCE_PRECISION_HINT": "f32",
         }
-        return core.compile_model(part, "CPU", settings)
+        compiled = core.compile_model(part, "CPU", settings)
+        count = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+        return [compiled.create_infer_request() for _ in range(count)]
 
-    def compute(images: np.ndarray, outputs: tuple[str, ...]) -> list[np.ndarray]:
-        found = compiled(len(images), outputs)(images)
-        return [np.array(found[place]) for place in range(len(outputs))]
+    def finished(request: Any, outputs: tuple[str, ...]) -> list[np.ndarray]:
+        request.wait()
+        return [np.array(request.get_output_tensor(place).data) for place in range(len(outputs))]
 
     def many(batches: list[np.ndarray], outputs: tuple[str, ...]) -> Iterator[list[np.ndarray]]:
-        results: list[list[np.ndarray]] = [[] for _ in batches]
-
-        def keep(request: Any, place: int) -> None:
-            results[place] = [np.array(request.get_output_tensor(k).data) for k in range(len(outputs))]
-
-        # Several batches at once, each on some of the cores: what the hint for throughput is about.
-        requests = runtime.AsyncInferQueue(compiled(BATCH, outputs))
-        requests.set_callback(keep)
+        # Several batches at once, each on some of the cores: what the hint for throughput is about. OpenVINO's own
+        # queue calls back into Python, and was seen to wait for ever when it is taken down while it does.
+        ring = requests(len(batches[0]), outputs)
         for place, batch in enumerate(batches):
-            requests.start_async({0: batch}, place)
-        requests.wait_all()
-        return iter(results)
+            if place >= len(ring):
+                yield finished(ring[place % len(ring)], outputs)
+            ring[place % len(ring)].start_async({0: batch})
+        for place in range(max(0, len(batches) - len(ring)), len(batches)):
+            yield finished(ring[place % len(ring)], outputs)
+
+    def compute(images: np.ndarray, outputs: tuple[str, ...]) -> list[np.ndarray]:
+        return next(many([images], outputs))
 
     names = tuple(output.any_name for output in whole.outputs)
     return Session(f"openvino-{runtime.__version__.partition('-')[0]}", names, compute, many)
