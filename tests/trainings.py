@@ -31,6 +31,7 @@ def train_ensemble(folder: Path, images: int = 160) -> Path:
                 "learning_rate": 0.01,
                 "batch_size": 16,
                 "store": str(folder / "store"),
+                "activation_dtype": "float16",
                 "device": "cpu",
                 "seed": seed,
             }

@@ -73,8 +73,9 @@ def test_both_sides_of_every_validation_image_are_written_down(bundle, trained_e
     stored = pd.read_parquet(trained_ensemble / "predictions" / "validation.parquet").set_index("image")
     assert set(table["image"]) == set(stored.index)
     expected = stored.loc[table["image"], "probability_pneumonia"].to_numpy()
-    np.testing.assert_allclose(table["bundle_pneumonia"], expected, atol=1e-4)
-    np.testing.assert_allclose(table["training_pneumonia"], expected, atol=1e-4)
+    # The trainings stored their activations in half precision.
+    np.testing.assert_allclose(table["bundle_pneumonia"], expected, atol=1e-3)
+    np.testing.assert_allclose(table["training_pneumonia"], expected, atol=1e-3)
     assert table["same"].tolist() == [True] * len(table)
     parity = open_bundle(bundle).contents.parity
     assert parity["images"] == len(table)
