@@ -184,7 +184,7 @@ class Predictor:
         found = from_header(prepared.attributes, self.bundle.contents.intended)
         found += from_pixels(prepared.pixels, None if reference is None else reference.look)
         known = distances[np.isfinite(distances)]
-        if len(known) and np.mean(known > 1) > 0.5:  # most members
+        if len(known) and np.mean(known > 1) >= 0.5:
             found.append(InputWarning("unlike"))
         return tuple(found + [InputWarning(note) for note in prepared.notes])
 
