@@ -10,8 +10,7 @@ import numpy as np
 import pandas as pd
 
 from freezeframe.evaluation import paired
-from freezeframe.evaluation.assessment import decide
-from freezeframe.evaluation.operating_points import OperatingPoint
+from freezeframe.evaluation.operating_points import OperatingPoint, decide
 
 LARGEST_LOSS = 0.01
 """Of the AUC: the upper end of the interval of what is lost may be this at most."""

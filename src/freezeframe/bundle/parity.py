@@ -15,7 +15,7 @@ from freezeframe.data.manifest import Manifest
 from freezeframe.data.wording import counted
 from freezeframe.ensemble.folder import Ensemble, join
 from freezeframe.errors import FreezeframeError
-from freezeframe.evaluation.assessment import decide
+from freezeframe.evaluation.operating_points import decide
 from freezeframe.imaging.image import UnreadableImage
 from freezeframe.imaging.workers import map_images
 from freezeframe.progress import say

@@ -127,20 +127,6 @@ def at_operating_point(
     }
 
 
-def decide(probabilities: np.ndarray, classes: tuple[str, ...], point: OperatingPoint | None) -> np.ndarray:
-    """Return the class (N,) decided on for each image.
-
-    The positive class where its probability reaches the threshold, else the most probable of the others;
-    without an operating point the most probable class.
-    """
-    if point is None:
-        return probabilities.argmax(axis=1)
-    index = classes.index(point.positive_class)
-    others = probabilities.copy()
-    others[:, index] = -1
-    return np.where(probabilities[:, index] >= point.threshold, index, others.argmax(axis=1))
-
-
 def in_words(
     models: Mapping[str, Mapping[str, dict]], difference: Mapping[str, dict], best: str | None
 ) -> str:

@@ -1,9 +1,6 @@
 """Do the probabilities mean what they say? Reliability curves, and the temperature that would mend them."""
 
 import numpy as np
-from scipy.optimize import minimize_scalar
-
-from freezeframe.evaluation.intervals import wilson
 
 TEMPERATURES = (0.05, 20.0)
 """Range that the temperature is sought in; a member without any validation error would drive it to 0."""
@@ -33,6 +30,9 @@ def reliability_curve(positive: np.ndarray, scores: np.ndarray, bins: int = 10) 
     >>> point["count"], round(point["probability"], 3), point["observed"]
     (2, 0.255, 0.5)
     """
+    # SciPy's statistics take a second to import, which whoever only applies a temperature need not wait for.
+    from freezeframe.evaluation.intervals import wilson
+
     place = np.minimum((np.asarray(scores) * bins).astype(int), bins - 1)
     curve = []
     for index in np.unique(place):
@@ -61,6 +61,7 @@ def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
     float
         Above 1 where the probabilities are too sure of themselves; within `TEMPERATURES`.
     """
+    from scipy.optimize import minimize_scalar
 
     def loss(logarithm: float) -> float:
         scaled = apply_temperature(probabilities, float(np.exp(logarithm)))

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from freezeframe.evaluation import metrics, operating_points
-from freezeframe.evaluation.assessment import decide
 from freezeframe.evaluation.intervals import Estimate
+from freezeframe.evaluation.operating_points import decide
 from freezeframe.study.results import Cell, Results
 from freezeframe.study.settings import over_repeats
 

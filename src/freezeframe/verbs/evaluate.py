@@ -17,7 +17,7 @@ from freezeframe.errors import UserError, did_you_mean
 from freezeframe.evaluation import assessment, comparison, other_data
 from freezeframe.evaluation.assessment import Labelled
 from freezeframe.evaluation.intervals import LEVEL
-from freezeframe.evaluation.operating_points import OperatingPoint
+from freezeframe.evaluation.operating_points import OperatingPoint, decide
 from freezeframe.progress import say
 from freezeframe.recipe import DataSource
 from freezeframe.verbs.ensemble import choose_point, label, validation_images
@@ -278,7 +278,7 @@ def _table(made: Ensemble, subject: _Subject, images: Labelled, point: Operating
     named = np.array(made.classes, dtype=object)
     columns = {f"probability_{name}": combined[:, index] for index, name in enumerate(made.classes)}
     columns["predicted"] = named[combined.argmax(axis=1)]
-    columns["predicted_at_operating_point"] = named[assessment.decide(combined, made.classes, point)]
+    columns["predicted_at_operating_point"] = named[decide(combined, made.classes, point)]
     for member in made.members:
         own = images.probabilities[member.name]
         columns |= {

@@ -17,9 +17,8 @@ from freezeframe.bundle.runtime.sentences import InputWarning
 from freezeframe.bundle.runtime.sessions import Engine, Session, open_session
 from freezeframe.ensemble.rules import combine
 from freezeframe.errors import UserError, did_you_mean
-from freezeframe.evaluation.assessment import decide
 from freezeframe.evaluation.calibration import apply_temperature
-from freezeframe.evaluation.operating_points import OperatingPoint
+from freezeframe.evaluation.operating_points import OperatingPoint, decide
 from freezeframe.imaging.preprocess import Preprocessing
 
 
