@@ -142,6 +142,7 @@ def table(float32: Path, int8: Path, images: Manifest) -> Path:
         images.subset("test"),
         POSITIVE,
         float32.parent,
+        {"lite0": "0123"},
         limit=0.2,
         not_made={"pruned": "there is nothing to prune."},
         repeats=3,
@@ -178,6 +179,7 @@ def test_a_variant_that_fails_the_gate_is_not_offered_and_it_is_said(
         images.subset("test"),
         POSITIVE,
         table / "again",
+        {},
         repeats=1,
     )
     assert "ruined is not offered" in capsys.readouterr().err
@@ -202,4 +204,5 @@ def test_variants_with_other_classes_are_refused(float32: Path, images: Manifest
             images.subset("test"),
             POSITIVE,
             tmp_path,
+            {},
         )

@@ -52,6 +52,7 @@ def compare(
     test: Manifest,
     positive: int,
     out: Path,
+    members: Mapping[str, str],
     limit: float = gate.LARGEST_LOSS,
     not_made: Mapping[str, str] | None = None,
     repeats: int = REPEATS,
@@ -71,6 +72,8 @@ def compare(
         Index of the positive class of two, in float32's order.
     out : Path
         Folder of the table.
+    members : mapping of str to str
+        Name and hash of the weights of the runs that all this was made of, by which a report knows it.
     limit : float
         Of what a variant may lose, see `gate.Verdict`.
     not_made : mapping of str to str, optional
@@ -129,6 +132,7 @@ def compare(
         )
     content = {
         "schema_version": SCHEMA_VERSION,
+        "members": dict(members),
         "limit": limit,
         "cores": machine.available_cores(),
         "images": {split: len(sides[FLOAT32].images.labels) for split, sides in asked.items()},

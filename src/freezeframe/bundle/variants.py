@@ -247,7 +247,10 @@ def _write_card(bundle: Bundle, folder: Path, test: Manifest, positive: int, ver
         labelled = Labelled(
             images.labels, images.patients, {INT8: asked.side.probabilities}, images.classes, images.positive
         )
-        measured = card.measure(labelled, INT8, bundle.contents.operating_points, None)
+        measured = {
+            "split": "test",
+            **card.measure(labelled, INT8, bundle.contents.operating_points, None),
+        }
     described = files.read_json(folder / CARD)
     described["evaluation"] = measured
     described["parity"] = described["parity"] | {"int8": verdict.to_dict()}

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from freezeframe.cli.bundle import key_password
+from freezeframe.verbs.optimise import VARIANTS
 
 
 def command(
@@ -56,6 +57,27 @@ def command(
             help="Describe the training images, so that images unlike them are flagged.",
         ),
     ] = True,
+    optimise: Annotated[
+        bool,
+        typer.Option(
+            "--optimise",
+            help="Make smaller and faster variants as well, each a bundle in --out, with a table to choose from.",
+        ),
+    ] = False,
+    variants: Annotated[
+        str, typer.Option(help="Of --optimise: some of float32, int8, pruned, distilled, <these two>-int8.")
+    ] = ",".join(VARIANTS),
+    keep: Annotated[float, typer.Option(help="Share of the computation that 'pruned' keeps.")] = 0.5,
+    student: Annotated[
+        Path | None,
+        typer.Option(help="Recipe that 'distilled' trains; the smallest member's where left out."),
+    ] = None,
+    limit: Annotated[
+        float,
+        typer.Option(
+            help="AUC that a variant may lose on validation images, at the end of the 95 % interval."
+        ),
+    ] = 0.01,
 ) -> None:
     """Export a model to a bundle that answers without torch, and prove on validation images that it answers the same.
 
@@ -64,10 +86,22 @@ def command(
         freezeframe export runs/all --out chest/
 
         freezeframe export runs/all --sensitivity 0.95 --licence CC-BY-4.0 --intended chest.yaml --out chest.ffb
+
+        freezeframe export runs/all --optimise --variants int8,distilled,distilled-int8 --out variants/
     """
+    password = "" if secret_key is None else key_password(secret_key)
+    if optimise:
+        from freezeframe.verbs.optimise import optimise as make_variants
+
+        made = make_variants(
+            model, out, variants.split(","), keep, student=student, limit=limit, name=name, codes=codes,
+            licence=licence, intended=intended, positive=positive, sensitivity=sensitivity or (),
+            specificity=specificity or (), secret_key=secret_key, password=password, screening=screening,
+        )  # fmt: skip
+        typer.echo(made.with_suffix(".md").read_text(encoding="utf-8"))
+        return
     from freezeframe.verbs.export import export
 
-    password = "" if secret_key is None else key_password(secret_key)
     made = export(
         model,
         out,

@@ -15,6 +15,12 @@ def command(
     ] = None,
     lang: Annotated[str, typer.Option(help="Language: en or es.")] = "en",
     heat_maps: Annotated[bool, typer.Option(help="Show by Grad-CAM where the networks looked.")] = True,
+    variants: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder that `freezeframe export --optimise` made; one beside EVALUATION where left out."
+        ),
+    ] = None,
 ) -> None:
     """Write an evaluation as one self-contained HTML page.
 
@@ -28,4 +34,4 @@ def command(
     """
     from freezeframe.verbs.report import report
 
-    typer.echo(report(evaluation, out, lang, heat_maps))
+    typer.echo(report(evaluation, out, lang, heat_maps, variants))

@@ -11,6 +11,7 @@ import yaml
 from freezeframe.evaluation import gallery
 from freezeframe.report import drawings as drawing
 from freezeframe.report import sections, sentences
+from freezeframe.report import variants as variants_of_bundle
 from freezeframe.report.contents import Contents
 from freezeframe.report.language import MISSING, Language
 from freezeframe.report.page import Report, render
@@ -27,6 +28,7 @@ SECTIONS = (
     "classes",
     "gallery",
     "cost",
+    "variants",
     "reproduce",
 )
 MOST_PICTURES = 32
@@ -66,6 +68,7 @@ def make(
     pictures: Mapping[str, Picture],
     language: Language,
     heat_sentence: str,
+    variants: Mapping[str, Any] | None = None,
 ) -> Report:
     """Make the report.
 
@@ -81,6 +84,8 @@ def make(
         Of everything that a reader sees.
     heat_sentence : str
         Key of the sentence that says what the heat maps are, or why there are none.
+    variants : mapping, optional
+        From `freezeframe.report.variants`.
     """
     drawings: dict[str, Any] = {
         "training": drawing.training_drawings(contents, language),
@@ -98,6 +103,7 @@ def make(
         "cost": sections.cost_table(contents, language),
         "identities": sections.identities_table(contents, language),
         "versions": sections.versions_table(contents, language),
+        "variants": None if variants is None else variants_of_bundle.table(variants, language),
     }
     page = render(
         "report.html.j2",
@@ -107,7 +113,7 @@ def make(
         remarks=sentences.remarks(contents, language),
         cards=sentences.cards(contents, language),
         synthetic=_synthetic(contents),
-        sections=[key for key in SECTIONS if key != "classes" or tables["classes"]],
+        sections=[key for key in SECTIONS if key not in ("classes", "variants") or tables[key]],
         data_sentence=sentences.data(contents, language),
         warnings=sections.warnings(contents, language),
         members_sentence=sentences.members(contents, language),

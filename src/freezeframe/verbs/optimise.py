@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from freezeframe.ensemble.folder import Ensemble, read_ensemble
 from freezeframe.errors import UserError, did_you_mean
 from freezeframe.progress import say
 
 if TYPE_CHECKING:
-    from freezeframe.bundle.options import Options
     from freezeframe.bundle.runtime.folder import Bundle
 
 FLOAT32, INT8 = "float32", "int8"
@@ -34,15 +33,15 @@ class Wishes:
         Recipe of the network that learns from the ensemble; the recipe of its smallest member where left out.
     limit : float
         Of the AUC that a variant may lose.
-    options : Options
-        What `freezeframe.bundle.export.export` is told about each bundle.
+    export : mapping
+        What `freezeframe.export` is told about each bundle.
     """
 
     keep: float
     epochs: int
     student: Path | None
     limit: float
-    options: Options
+    export: Mapping[str, Any]
 
 
 def optimise(
@@ -53,7 +52,7 @@ def optimise(
     epochs: int = 10,
     student: str | Path | None = None,
     limit: float = 0.01,
-    options: Options | None = None,
+    **export: Any,
 ) -> Path:
     """Export an ensemble in several variants, each a whole bundle, and measure them side by side.
 
@@ -74,8 +73,8 @@ def optimise(
         Recipe of the network that 'distilled' trains; that of the smallest member where left out.
     limit : float
         A variant is offered where the 95 % interval of the AUC that it loses on validation images ends at or below it.
-    options : Options, optional
-        What each bundle is exported with, such as its name and licence; the name is the ensemble's where left out.
+    **export
+        What `freezeframe.export` takes besides, such as ``licence``; the name is the ensemble's where left out.
 
     Returns
     -------
@@ -95,7 +94,6 @@ def optimise(
     PosixPath('bundles/optimise.json')
     """
     from freezeframe.bundle.optimise import TABLE, compare
-    from freezeframe.bundle.options import Options
     from freezeframe.bundle.runtime.folder import open_bundle
 
     known = tuple(dict.fromkeys([*VARIANTS, *(f"{name}-{INT8}" for name in RETRAINED)]))
@@ -104,7 +102,7 @@ def optimise(
             raise UserError(f"'{name}' is no variant;", action=did_you_mean(name, known))
     made, out = read_ensemble(Path(ensemble)), Path(out).absolute()
     recipe = None if student is None else Path(student)
-    wishes = Wishes(keep, epochs, recipe, limit, options or Options(name=made.folder.name))
+    wishes = Wishes(keep, epochs, recipe, limit, export | {"name": export.get("name") or made.folder.name})
     _export(made.folder, out / FLOAT32, wishes)
     bundles, not_made = {FLOAT32: out / FLOAT32}, {}
     float32 = open_bundle(out / FLOAT32)
@@ -119,14 +117,24 @@ def optimise(
             say(f"{name} can't be made: {error}")
     order = {name: bundles[name] for name in known if name in bundles}
     manifest = made.members[0].manifest
-    compare(order, manifest.subset("validation"), manifest.subset("test"), positive, out, limit, not_made)
+    members = {member.name: member.weights_sha256 for member in made.members}
+    compare(
+        order,
+        manifest.subset("validation"),
+        manifest.subset("test"),
+        positive,
+        out,
+        members,
+        limit,
+        not_made,
+    )
     return out / TABLE
 
 
 def _export(ensemble: Path, out: Path, wishes: Wishes) -> None:
-    from freezeframe.bundle.export import export
+    from freezeframe.verbs.export import export
 
-    export(ensemble, out, wishes.options)
+    export(ensemble, out, **wishes.export)
 
 
 def _positive(made: Ensemble, labels: tuple[str, ...]) -> int:
@@ -154,8 +162,8 @@ def _make(
     if source not in done:
         _retrain(source, made, float32, out, wishes)
     int8_bundle(out / source, place, made.members[0].manifest, positive, wishes.limit)
-    if wishes.options.secret_key is not None:
-        sign(place, wishes.options.secret_key, wishes.options.password)
+    if wishes.export.get("secret_key") is not None:
+        sign(place, Path(wishes.export["secret_key"]), wishes.export.get("password", ""))
     return place
 
 

@@ -14,12 +14,17 @@ from freezeframe.imaging.preprocess import Preprocessing
 from freezeframe.progress import progress
 from freezeframe.report import contents as reading
 from freezeframe.report import html, language, pictures
+from freezeframe.report import variants as variants_of_bundle
 from freezeframe.report.contents import Contents, Member
 from freezeframe.report.pictures import Picture
 
 
 def report(
-    evaluation: str | Path, out: str | Path | None = None, lang: str = "en", heat: bool = True
+    evaluation: str | Path,
+    out: str | Path | None = None,
+    lang: str = "en",
+    heat: bool = True,
+    variants: str | Path | None = None,
 ) -> Path:
     """Write an evaluation as one self-contained HTML page, with figures and tables as files beside it.
 
@@ -35,6 +40,9 @@ def report(
     heat : bool
         Whether to compute Grad-CAM heat maps, which needs the ``train`` extra and the runs' weights; without
         them the page says why there are none.
+    variants : str or Path, optional
+        Folder that `freezeframe export --optimise` made; where left out, one beside the evaluation's folder that was
+        made of the same networks.
 
     Returns
     -------
@@ -63,7 +71,12 @@ def report(
     chosen = html.featured(contents)
     images = _decode(contents, chosen)
     found, sentence = _pictures(contents, chosen, images, heat)
-    html.make(contents, chosen, found, words, sentence).write(page)
+    measured = (
+        variants_of_bundle.find(folder, contents)
+        if variants is None
+        else variants_of_bundle.read(Path(variants), contents)
+    )
+    html.make(contents, chosen, found, words, sentence, measured).write(page)
     return page
 
 
