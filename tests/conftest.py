@@ -1,6 +1,8 @@
 """What all tests share."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,3 +37,20 @@ def trained_ensemble(tmp_path_factory) -> Path:
     from trainings import train_ensemble
 
     return train_ensemble(tmp_path_factory.mktemp("trained"))
+
+
+@pytest.fixture(scope="session")
+def node(tmp_path_factory) -> Path:
+    """Folder of the commands of an environment that has only what a node needs: no torch."""
+    folder = tmp_path_factory.mktemp("node")
+    subprocess.run([sys.executable, "-m", "venv", folder / "env"], check=True)
+    install = [folder / "env/bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    done = subprocess.run(
+        [*install, "-c", REPOSITORY / "constraints.txt", f"{REPOSITORY}[node]"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder / "env/bin"

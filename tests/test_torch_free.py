@@ -3,7 +3,6 @@
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,26 +11,8 @@ import pytest
 
 from bundle.making import make_bundle, make_contents
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 SIZE = 96
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def node(tmp_path_factory) -> Path:
-    """Folder of the commands of an environment that has only what a node needs."""
-    folder = tmp_path_factory.mktemp("node")
-    subprocess.run([sys.executable, "-m", "venv", folder / "env"], check=True)
-    install = [folder / "env/bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    done = subprocess.run(
-        [*install, "-c", REPOSITORY / "constraints.txt", f"{REPOSITORY}[node]"],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=folder,
-    )
-    assert done.returncode == 0, done.stderr
-    return folder / "env/bin"
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,11 @@
 
 import json
 import re
+import subprocess
 from html.parser import HTMLParser
 
+import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
@@ -66,3 +69,32 @@ def test_the_same_call_again_keeps_the_finished_runs_and_a_changed_recipe(finish
     page = demo(finished, patients=60)
     assert page == finished / "report.html"
     assert [path.stat().st_mtime_ns for path in weights] == before
+
+
+@pytest.mark.slow
+def test_the_bundle_passed_the_gate_and_answered_for_every_film(finished):
+    parity = json.loads((finished / "bundle" / "bundle.json").read_text())["parity"]
+    assert parity["images"] > 0
+    assert parity["decisions_changed"] == {"default": 0}
+    assert 0 <= parity["largest_difference"] <= 1e-4
+    answers = pd.read_csv(finished / "answers.csv")
+    assert len(answers) == len(list((finished / "hospital" / "dicom").rglob("*.dcm")))
+    assert answers["error"].isna().all()
+
+
+@pytest.mark.slow
+def test_an_environment_without_torch_answers_as_the_evaluation_does(finished, node, tmp_path):
+    done = subprocess.run(
+        [node / "freezeframe", "predict", finished / "bundle", finished / "hospital", "--out", "answers.csv"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    answers = pd.read_csv(tmp_path / "answers.csv").dropna(subset=["decision"])
+    evaluated = pd.read_parquet(finished / "evaluation" / "predictions.parquet")
+    found = answers.set_index(answers["image"].map(lambda path: path.rsplit("/", 1)[1]))
+    found = found.loc[[image.rsplit("/", 1)[-1] for image in evaluated["image"]]]
+    np.testing.assert_allclose(found["probability_opacity"], evaluated["probability_opacity"], atol=1e-4)
+    assert (found["decision"].to_numpy() == evaluated["predicted_at_operating_point"].to_numpy()).all()

@@ -11,7 +11,7 @@ def command(
     patients: Annotated[int, typer.Option(help="How many people to invent.")] = 400,
     language: Annotated[Literal["en", "es"], typer.Option("--lang", help="Language of the report.")] = "en",
 ) -> None:
-    """Run the main job on synthetic radiographs: train three members, ensemble, evaluate, report.
+    """Run the main job on synthetic radiographs: train three members, ensemble, evaluate, report, export, predict.
 
     Examples
     --------

@@ -22,12 +22,15 @@ TRAINING: dict[str, Any] = {
     "learning_rate": 2e-3,
     "seed": 0,
 }
+LICENCE = "CC0-1.0. The images are synthetic; the pretrained weights have licences of their own."
 
 
 def demo(
     out: str | Path = "demo", patients: int = 400, language: Literal["en", "es"] = "en", seed: int = 0
 ) -> Path:
-    """Make a synthetic hospital, train three members on it, ensemble, evaluate and report them.
+    """Make a synthetic hospital, train three members on it, ensemble, evaluate, report and export them.
+
+    The exported bundle then answers for every film of the hospital, as it would beside a PACS: without torch.
 
     What a killed call has finished is kept, and the same call goes on from there. Recipes that are in ``recipes/``
     already are used as they stand, so that a newcomer can change one and run it again into a new folder.
@@ -35,7 +38,8 @@ def demo(
     Parameters
     ----------
     out : str or Path
-        Folder for all of it: ``hospital/``, ``recipes/``, ``runs/``, ``evaluation/``, ``report.html``.
+        Folder for all of it: ``hospital/``, ``recipes/``, ``runs/``, ``evaluation/``, ``report.html``, ``bundle/``,
+        ``answers.csv``.
     patients : int
         How many people to invent; at least 40, so that each split holds some of each class.
     language : str
@@ -55,7 +59,9 @@ def demo(
     """
     from freezeframe.verbs.ensemble import ensemble
     from freezeframe.verbs.evaluate import evaluate
+    from freezeframe.verbs.export import export
     from freezeframe.verbs.phantom import phantom
+    from freezeframe.verbs.predict import predict
     from freezeframe.verbs.report import report
     from freezeframe.verbs.train import train
 
@@ -64,7 +70,7 @@ def demo(
             f"--patients is {patients}.", "at least 40.", "With fewer, a split may hold one class only."
         )
     out = Path(out).expanduser()
-    stages = _Stages(total=len(MEMBERS) + 4)
+    stages = _Stages(total=len(MEMBERS) + 6)
     stages.begin(f"A hospital of {patients} synthetic patients")
     table = phantom(out / "hospital", patients, seed)
     recipes = [_write_recipe(out, table, backbone) for backbone in MEMBERS]
@@ -78,6 +84,10 @@ def demo(
     evaluation = evaluate(combined, out / "evaluation")
     stages.begin("Writing the report")
     page = report(evaluation, out / "report.html", language)
+    stages.begin("Exporting a bundle, and holding its answers against those of torch")
+    bundle = export(combined, out / "bundle", name="demo", evaluation=evaluation, licence=LICENCE)
+    stages.begin("Having the bundle answer for every film")
+    predict(bundle, [out / "hospital" / "dicom"], out / "answers.csv", lang=language)
     stages.end()
     return page
 
