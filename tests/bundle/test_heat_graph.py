@@ -64,3 +64,26 @@ def test_a_tail_whose_gradient_cannot_be_exported_has_no_heat_map_but_answers():
     found = open_session(graph.model, "onnxruntime", 1).run(images.numpy(), ("logits",))["logits"]
     with torch.no_grad():
         np.testing.assert_allclose(found, network.eval()(images).numpy(), atol=1e-5)
+
+
+class Shortcut(torch.nn.Module):
+    """The last map of more than one pixel is in one of two branches, as in a last stage of very small images."""
+
+    def __init__(self, joined: str) -> None:
+        super().__init__()
+        self.stem = torch.nn.Conv2d(3, 4, 4, stride=4)
+        self.branch = torch.nn.Conv2d(4, 4, 1)
+        self.joined = joined
+        self.head = zoo.new_head(8 if joined == "cat" else 4, 3, 0.0, 6, 0)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        stem = self.stem(images)
+        one, other = (part.mean(dim=(2, 3)) for part in (stem, self.branch(stem)))
+        return self.head(torch.cat([one, other], 1) if self.joined == "cat" else one + other)
+
+
+@pytest.mark.parametrize("joined", ["cat", "sum"])
+def test_a_map_that_is_one_of_two_branches_gives_no_heat_map(joined):
+    graph = graph_of(Shortcut(joined), "head", (32, 32))
+    assert graph.heat is None
+    assert graph.no_heat_because == "branch"

@@ -27,7 +27,7 @@ TOLERANCE = 1e-4
 
 FAR = 8  # maps; with 16 hidden neurons all but surely some of them are active in one and not in another
 
-Missing = Literal["", "no_map", "no_gradient"]
+Missing = Literal["", "no_map", "branch", "no_gradient"]
 _aten = torch.ops.aten
 
 
@@ -42,7 +42,8 @@ class Heat:
     is_graph : bool
         Which of the two.
     missing_because : str
-        Why there is none: ``no_map``, or ``no_gradient``, whose operations ONNX does not have.
+        Why there is none: ``no_map``; ``branch``, where the last map is one of several that the logits come from (of
+        images so small that the last stages have one pixel); ``no_gradient``, whose operations ONNX does not have.
     """
 
     content: bytes | None
@@ -60,12 +61,16 @@ def heat_of(network: nn.Module, last: nn.Module, example: Tensor) -> Heat:
     network : nn.Module
         In inference mode, from (N, 3, H, W) to logits (N, C).
     last : nn.Module
-        Of the network; its output is the last feature map (N, K, h, w), and all that follows depends on it alone.
+        Of the network; its output is the last feature map (N, K, h, w).
     example : Tensor (N, 3, H, W)
         Inputs of the right size that differ, at least two.
     """
-    feature_map = _with_far_ones(_output_of(last, network, example))
-    weigh = _weigher(network, last, example[:1])
+    feature_map = _output_of(last, network, example)
+    logits_of = _tail(network, last, example[:1])
+    if not _is_all(network, logits_of, feature_map, example):
+        return Heat(None, missing_because="branch")
+    weigh = _weigher(logits_of, feature_map)
+    feature_map = _with_far_ones(feature_map)
     with torch.no_grad():
         expected = weigh(feature_map)
     if (expected - expected[:1]).abs().max() <= SAME * expected.abs().max():
@@ -102,8 +107,8 @@ def _output_of(part: nn.Module, network: nn.Module, inputs: Tensor) -> Tensor:
     return kept[-1]
 
 
-def _weigher(network: nn.Module, last: nn.Module, image: Tensor) -> Callable[[Tensor], Tensor]:
-    """Return the function from a map (N, K, h, w) to the weights of its channels (N, C, K)."""
+def _tail(network: nn.Module, last: nn.Module, image: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return the function from a map (N, K, h, w) to the logits (N, C)."""
 
     def logits_of(feature_map: Tensor) -> Tensor:
         # What comes before runs on any image, and its output is thrown away.
@@ -113,8 +118,26 @@ def _weigher(network: nn.Module, last: nn.Module, image: Tensor) -> Callable[[Te
         finally:
             handle.remove()
 
+    return logits_of
+
+
+def _is_all(
+    network: nn.Module, logits_of: Callable[[Tensor], Tensor], feature_map: Tensor, example: Tensor
+) -> bool:
+    """Tell whether the logits come from the map alone, and from no other path around it."""
     with torch.no_grad():
-        every_class = torch.eye(network(image).shape[1])
+        expected = network(example)
+        try:
+            found = logits_of(feature_map)
+        except RuntimeError:  # one image on the other path, several on this one
+            return False
+    return bool((found - expected).abs().max() <= TOLERANCE * expected.abs().max())
+
+
+def _weigher(logits_of: Callable[[Tensor], Tensor], feature_map: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return the function from a map (N, K, h, w) to the weights of its channels (N, C, K)."""
+    with torch.no_grad():
+        every_class = torch.eye(logits_of(feature_map).shape[1])
 
     def weigh(feature_map: Tensor) -> Tensor:
         logits, gradient_of = torch.func.vjp(logits_of, feature_map)[:2]
