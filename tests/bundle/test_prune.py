@@ -177,3 +177,31 @@ def test_weights_of_other_shapes_that_do_not_say_that_they_are_pruned_are_refuse
     save_file(load_file(whole / "pruned.safetensors"), tmp_path / "plain.safetensors")
     with pytest.raises(UserError, match="another network"):
         zoo.restore(Recipe.read(run / "recipe.yaml"), 2, tmp_path / "plain.safetensors")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "backbone", ["efficientnet-lite0", "mobilenet-v3", "densenet121", "alexnet", "convnext_atto"]
+)
+def test_networks_of_every_kind_lose_channels_and_are_built_again_from_their_weights(recipe, backbone):
+    plain = recipe.changed(backbone=backbone, unfreeze="all", preprocess=[{"resize": {"size": 96}}])
+    parts = assembling.assemble(plain, 2)
+    random = torch.Generator().manual_seed(0)
+    for parameter in parts.network.module.eval().parameters():
+        parameter.grad = torch.randn(parameter.shape, generator=random)
+    smaller = pruning._without(parts, 0.4, None)
+    before, after = (size_of(module, (96, 96)) for module in (parts.network.module, smaller))
+    assert after.multiply_adds < 0.6 * before.multiply_adds
+    state = {name: tensor.contiguous() for name, tensor in smaller.state_dict().items()}
+    pruning._check_rebuilt(plain, 2, smaller, state, (96, 96))
+
+
+def test_a_network_whose_channels_can_not_be_taken_out_is_refused(recipe):
+    vit = recipe.changed(
+        backbone="vit_tiny_patch16_224", preprocess=[{"resize": {"size": 224}}], unfreeze="all"
+    )
+    parts = assembling.assemble(vit, 2)
+    for parameter in parts.network.module.eval().parameters():
+        parameter.grad = torch.ones_like(parameter)
+    with pytest.raises(UserError, match="can't be taken out"):
+        pruning._smaller(parts, None, pruning.Size(0, 0), 0.5, "multiply-adds")
