@@ -144,6 +144,17 @@ def simplify(model: bytes) -> onnx.ModelProto:
     return simple
 
 
+def with_constant_paddings(model: bytes) -> bytes:
+    """Simplify a graph that computes its paddings; any other is returned as it is.
+
+    EfficientNet-Lite0 was measured to answer 1.4 times as many images a second for it. ONNX Runtime's extended
+    optimisation, kept in the file, was no faster, and needs operations of its own (docs/optimise.md).
+    """
+    graph = Graph(onnx.load_from_string(model))
+    computed = any(node.op_type == "Pad" and node.input[1] in graph.makers for node in graph.model.graph.node)
+    return simplify(model).SerializeToString() if computed else model
+
+
 def _drop_unread(model: onnx.ModelProto) -> None:
     wanted = {output.name for output in model.graph.output}
     kept = []
