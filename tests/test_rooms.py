@@ -14,7 +14,7 @@ ROOMS = (
     "data", "imaging", "stores", "backbones", "ensemble", "training", "evaluation", "study", "bundle", "report", "pacs",
     "verbs", "cli",
 )  # fmt: skip
-FOR_ALL = {"errors", "files", "machine", "progress", "seeds", "recipe"}
+FOR_ALL = {"errors", "files", "machine", "progress", "seeds", "recipe", "cluster"}
 TORCH_FREE_ROOMS = ("data", "imaging", "ensemble", "evaluation", "study", "report")
 # Rooms of which one part is torch-free.
 TORCH_FREE_PARTS = ("freezeframe.bundle.runtime",)

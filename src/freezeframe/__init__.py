@@ -5,7 +5,9 @@ are imported when they are first used, so that ``import freezeframe`` is quick a
 """
 
 import os
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -66,3 +68,15 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'freezeframe' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)
+
+
+class _Package(ModuleType):
+    """Keeps the verbs that are called like a room, `ensemble` and `report`, when the room is imported."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # What importing a room does to the package; the room is found in `sys.modules` all the same.
+        if not (name in _HOMES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -152,6 +152,20 @@ def recipes_command() -> None:
         console.print(f"{name}: {shipped.first_line(path)}\n    {path}", markup=False, soft_wrap=True)
 
 
+@app.command("stop")
+def stop_command(study: Folder) -> None:
+    """Stop a study that goes on in a cluster. What was done is kept, and `study run` goes on from there.
+
+    Examples
+    --------
+        freezeframe study stop /shared/studies/depth
+    """
+    from freezeframe.study.ray_engine import stop
+
+    found = stop(str(study))
+    typer.echo(f"Stopped: {study}" if found else f"No study in the cluster works at {study}.")
+
+
 @app.command("report")
 def report_command(
     study: Folder,

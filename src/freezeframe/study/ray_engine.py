@@ -3,23 +3,20 @@
 import contextlib
 import hashlib
 import importlib
-import logging
-import os
-import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from freezeframe.errors import FreezeframeError, UserError
+from freezeframe.cluster import AUTO, connected
+from freezeframe.errors import FreezeframeError
 from freezeframe.progress import say
 from freezeframe.study.board import Board
 from freezeframe.study.engine import shown
 from freezeframe.study.folder import StudyFolder
 
 NAMESPACE = "freezeframe"
+ASKED = "The study says engine: ray"
 SECONDS_BETWEEN_LOOKS = 0.5
-SECONDS_TO_CONNECT = 10.0
 # How long a coordinator may be out of reach before its study is given up: Ray moves it when its node is lost.
 SECONDS_OUT_OF_REACH = 300.0
 
@@ -43,7 +40,7 @@ def run(folder: StudyFolder, board: Board, workers: int | None = None) -> None:
     FreezeframeError
         If the cluster gives up.
     """
-    with _cluster() as ray:
+    with connected(AUTO, ASKED, NAMESPACE) as ray:
         coordinator = _coordinator(ray, folder, workers)
         try:
             with shown(board) as show:
@@ -51,7 +48,7 @@ def run(folder: StudyFolder, board: Board, workers: int | None = None) -> None:
         except KeyboardInterrupt:
             say(
                 "The study goes on in the cluster; the same command shows it again. "
-                f"To stop it: python -c \"from freezeframe.study.ray_engine import stop; stop('{folder.path}')\""
+                f"To stop it: freezeframe study stop {folder.path}"
             )
             raise
         with contextlib.suppress(ray.exceptions.RayError):
@@ -73,48 +70,11 @@ def stop(path: str) -> bool:
     bool
         Whether there was one.
     """
-    with _cluster() as ray:
+    with connected(AUTO, ASKED, NAMESPACE) as ray:
         found = _find(ray, StudyFolder(Path(path)))
         if found is not None:
             ray.kill(found)
     return found is not None
-
-
-@contextlib.contextmanager
-def _cluster() -> Iterator[Any]:
-    """Connect to the cluster that RAY_ADDRESS names, or that runs on this machine."""
-    try:
-        import ray
-    except ModuleNotFoundError as error:
-        raise UserError(
-            "The study says engine: ray, and Ray is not installed.",
-            "the package ray, on all nodes.",
-            "pip install 'freezeframe[cluster]'",
-        ) from error
-    if ray.is_initialized():
-        yield ray
-        return
-    try:
-        _check_address(os.environ.get("RAY_ADDRESS", ""))
-        ray.init(address="auto", namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
-    except OSError as error:  # a ConnectionError, from Ray
-        raise UserError(
-            f"The study says engine: ray, and there is no Ray cluster ({error}).",
-            "one that was started before.",
-            "`ray start --head`, and `ray start --address=...` on the other machines; or engine: local. "
-            "See `docs/cluster.md`.",
-        ) from error
-    try:
-        yield ray
-    finally:
-        ray.shutdown()
-
-
-def _check_address(address: str) -> None:
-    """Raise an OSError where nobody answers, for which Ray would wait long and then end this process."""
-    host, _, port = address.rpartition(":")
-    if host and port.isdecimal() and "://" not in address:
-        socket.create_connection((host, int(port)), SECONDS_TO_CONNECT).close()
 
 
 def _name(folder: StudyFolder) -> str:

@@ -1,10 +1,6 @@
 """Shards of a job as tasks of a Ray cluster: the driver deals them and writes what comes back."""
 
-import contextlib
-import importlib
-import logging
 import os
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -20,13 +16,12 @@ from freezeframe.bundle.runtime.predictor import Predictor
 from freezeframe.bundle.runtime.results import Layout
 from freezeframe.bundle.runtime.sessions import Engine
 from freezeframe.bundle.runtime.spool import Row, Spool
+from freezeframe.cluster import connected
 from freezeframe.errors import FreezeframeError, UserError
 from freezeframe.progress import heard_by, progress
 
-LOCAL = "local"
 RETRIES = 3
 """How often a shard is done again whose worker died."""
-SECONDS_TO_CONNECT = 10.0
 
 
 @dataclass(frozen=True)
@@ -93,8 +88,9 @@ def answer_on_cluster(
     FreezeframeError
         If a shard's worker died again and again, or a worker finds another bundle.
     """
+    cores = machine.available_cores() if tasks is None else tasks * order.threads
     with (
-        connected(address, tasks, order.threads) as ray,
+        connected(address, "--cluster is given", cores=cores) as ray,
         progress("Predicting", sum(todo.sizes[number] for number in left)) as advance,
     ):
         task = ray.remote(num_cpus=order.threads, max_retries=RETRIES)(_answer_shard)
@@ -147,53 +143,3 @@ def _predictor(
             "Keep it on storage that all nodes see.",
         )
     return Predictor(bundle, engine, threads, operating_point)
-
-
-@contextlib.contextmanager
-def connected(address: str, tasks: int | None, threads: int) -> Iterator[Any]:
-    """Connect to a cluster, or start Ray on this machine; yields the package.
-
-    Raises
-    ------
-    UserError
-        If Ray is not installed or there is no cluster.
-    """
-    # The driver's own settings, which the user's environment may replace.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        ray = importlib.import_module("ray")
-    except ModuleNotFoundError as error:
-        raise UserError(
-            "--cluster is given, and Ray is not installed.",
-            "the package ray, on all nodes.",
-            "pip install 'freezeframe[cluster]'",
-        ) from error
-    if ray.is_initialized():
-        yield ray
-        return
-    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
-    try:
-        if address == LOCAL:
-            cores = machine.available_cores() if tasks is None else tasks * threads
-            # A cluster that happens to run here, or that RAY_ADDRESS names, is not meant.
-            ray.init(address=LOCAL, num_cpus=cores, include_dashboard=False, **quiet)
-        else:
-            _check_address(address)
-            ray.init(address=address, **quiet)
-    except OSError as error:  # a ConnectionError, from Ray
-        raise UserError(
-            f"There is no Ray cluster at {address} ({error}).",
-            "one that was started before, or 'local'.",
-            "`ray start --head`, and `ray start --address=...` on the other machines. See `docs/cluster.md`.",
-        ) from error
-    try:
-        yield ray
-    finally:
-        ray.shutdown()
-
-
-def _check_address(address: str) -> None:
-    """Raise an OSError where nobody answers, for which Ray would wait long and then end this process."""
-    host, _, port = address.rpartition(":")
-    if host and port.isdecimal() and "://" not in address:
-        socket.create_connection((host, int(port)), SECONDS_TO_CONNECT).close()
