@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from freezeframe.verbs.evaluate import evaluate
     from freezeframe.verbs.export import export
     from freezeframe.verbs.inspect import inspect
+    from freezeframe.verbs.optimise import optimise
     from freezeframe.verbs.predict import predict
     from freezeframe.verbs.preview import preview
     from freezeframe.verbs.prune import prune
@@ -34,7 +35,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __version__ = "0.1.0"
 _VERBS = (
-    "ensemble", "evaluate", "export", "inspect", "predict", "preview", "prune", "report", "study_best",
+    "ensemble", "evaluate", "export", "inspect", "optimise", "predict", "preview", "prune", "report", "study_best",
     "study_learning_curve", "study_plan", "study_report", "study_run", "train",
 )  # fmt: skip
 _HOMES = {
@@ -50,6 +51,7 @@ __all__ = [
     "evaluate",
     "export",
     "inspect",
+    "optimise",
     "predict",
     "preview",
     "prune",
