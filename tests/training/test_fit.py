@@ -130,6 +130,8 @@ def test_a_run_killed_again_and_again_ends_with_the_same_bits(unbroken, recipe, 
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert_same_bits(unbroken, run)
+    seconds = json.loads((run / "run.json").read_text())["seconds"]
+    assert seconds["total"] >= seconds["training"] > 0, "what was trained before the kills counts"
 
 
 def _metadata(path: Path) -> str:

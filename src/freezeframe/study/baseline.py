@@ -29,7 +29,8 @@ from freezeframe.errors import UserError
 from freezeframe.recipe import Recipe
 from freezeframe.seeds import derive_seed
 from freezeframe.study.sharing import group_key
-from freezeframe.training.fit import PREDICTED_SPLITS, Fitting, run_manifest
+from freezeframe.training.fit import run_manifest
+from freezeframe.training.fitting import PREDICTED_SPLITS, Fitting
 from freezeframe.training.predict import write_predictions
 from freezeframe.training.run import read_status, write_status
 from freezeframe.training.shared import Shared

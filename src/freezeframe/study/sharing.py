@@ -14,7 +14,7 @@ from freezeframe.stores.pack import Pack, writing
 from freezeframe.study.cells import Cell
 from freezeframe.training.activations import CHUNK, fits_on_disk, prefetch
 from freezeframe.training.assembly import CHECKED_IMAGES, Assembly
-from freezeframe.training.fit import Fitting
+from freezeframe.training.fitting import Fitting
 from freezeframe.training.shared import Shared, network_key
 from freezeframe.training.views import Place, Views
 
