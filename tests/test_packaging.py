@@ -56,8 +56,9 @@ def test_the_version_is_the_same_everywhere():
     assert answer.output.strip() == f"freezeframe {freezeframe.__version__}"
 
 
-def test_the_extras_are_train_node_cluster_and_dev():
-    assert set(PROJECT["optional-dependencies"]) == {"train", "node", "cluster", "dev"}
+def test_the_extras_are_those_of_the_documentation():
+    extras = set(PROJECT["optional-dependencies"])
+    assert extras == {"train", "compress", "node", "openvino", "cluster", "dev"}
     assert PROJECT["requires-python"] == ">=3.11"
     assert PROJECT["license"] == "Apache-2.0"
 
