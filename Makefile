@@ -32,12 +32,12 @@ $(INSTALLED): pyproject.toml constraints.txt
 	echo "Making $(VENV) with $$("$$python" --version); this takes a minute or some, once."; \
 	if command -v uv >/dev/null 2>&1; then \
 		uv venv --quiet --allow-existing --python "$$python" $(VENV); \
-		uv pip install --python $(BIN)/python --constraint constraints.txt --editable '.[train,compress,node,openvino,cluster,dev]'; \
+		uv pip install --python $(BIN)/python --constraint constraints.txt --editable '.[train,node,openvino,cluster,dev]'; \
 	else \
 		"$$python" -m venv $(VENV) || { \
 			echo "What to do: install Python's venv module (Debian and Ubuntu: apt install python3-venv)." >&2; exit 1; }; \
 		$(BIN)/python -m pip install --disable-pip-version-check \
-			--constraint constraints.txt --editable '.[train,compress,node,openvino,cluster,dev]'; \
+			--constraint constraints.txt --editable '.[train,node,openvino,cluster,dev]'; \
 	fi
 	@touch $@
 

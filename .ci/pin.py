@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-EXTRAS = ("train", "compress", "node", "openvino", "cluster", "dev")
+EXTRAS = ("train", "node", "openvino", "cluster", "dev")
 ONE_PLATFORM_ONLY = ("nvidia-", "cuda-", "triton")
 
 HEADER = """\

@@ -58,7 +58,7 @@ def test_the_version_is_the_same_everywhere():
 
 def test_the_extras_are_those_of_the_documentation():
     extras = set(PROJECT["optional-dependencies"])
-    assert extras == {"train", "compress", "node", "openvino", "cluster", "dev"}
+    assert extras == {"train", "node", "openvino", "cluster", "dev"}
     assert PROJECT["requires-python"] == ">=3.11"
     assert PROJECT["license"] == "Apache-2.0"
 
