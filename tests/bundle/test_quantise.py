@@ -14,7 +14,6 @@ from freezeframe.bundle.layers_of_graph import (
     logits,
     observe,
     simplify,
-    with_constant_paddings,
 )
 from freezeframe.bundle.quantise import Calibrated, calibrate, quantise
 from freezeframe.bundle.runtime.contents import FEATURES, INPUT, LOGITS, MAP
@@ -90,27 +89,6 @@ def test_no_two_weights_of_a_sum_can_overflow_sixteen_bits(name: str) -> None:
             assert 255 * rows[:, :2].clip(max=0).sum(axis=1).min() >= -(2**15)
             checked += 1
     assert checked > 10
-
-
-def test_paddings_that_were_computed_become_part_of_the_convolutions() -> None:
-    # Their arithmetic takes time, and would be quantised like any other, and pad by wrong amounts.
-    import torch
-
-    from freezeframe.backbones import zoo
-    from freezeframe.backbones.onnx_export import export_module
-
-    module = zoo.build("efficientnet-lite0", 2, "none", announce=False).module.eval()
-    images = pictures(4, 6)
-    exported = export_module(module, torch.from_numpy(images[:2]), INPUT, [LOGITS])
-    assert {"Pad", "Shape"} <= {node.op_type for node in onnx.load_from_string(exported).graph.node}
-    folded = onnx.load_from_string(with_constant_paddings(exported))
-    assert not {node.op_type for node in folded.graph.node} & {"Pad", "Shape", "Gather", "Cast"}
-    with torch.no_grad():
-        np.testing.assert_allclose(logits(folded, images), module(torch.from_numpy(images)), atol=1e-5)
-
-
-def test_a_graph_without_computed_paddings_stays_as_it_is() -> None:
-    assert with_constant_paddings(member("resnet18")) == member("resnet18")
 
 
 def test_simplified_graphs_are_of_the_standard_alone() -> None:

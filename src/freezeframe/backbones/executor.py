@@ -19,6 +19,7 @@ import torch
 from freezeframe import files, machine
 from freezeframe.backbones.cut import Cut
 from freezeframe.backbones.onnx_export import OPSET, export_module
+from freezeframe.backbones.onnx_export import VERSION as EXPORT_VERSION
 from freezeframe.errors import FreezeframeError
 from freezeframe.progress import say
 
@@ -234,7 +235,7 @@ def _onnxruntime_executor(cut: Cut, batch: int, threads: int | None, cache: Path
         return [np.asarray(tensor) for tensor in runtime.run(None, {"images": images})]
 
     return Executor(
-        f"{ONNXRUNTIME}-{onnxruntime.__version__}-cpu-batch{batch}",
+        f"{ONNXRUNTIME}-{onnxruntime.__version__}-export{EXPORT_VERSION}-cpu-batch{batch}",
         cut,
         batch,
         TOLERANCE,
@@ -248,7 +249,7 @@ def exported(cut: Cut, cache: Path | None) -> bytes:
     if cache is None:
         return _export(cut)
     # A new torch may export otherwise.
-    key = files.sha256_json([cut.prefix_key, cut.input_size, torch.__version__, OPSET])
+    key = files.sha256_json([cut.prefix_key, cut.input_size, torch.__version__, OPSET, EXPORT_VERSION])
     path = Path(cache) / f"{key}.onnx"
     if not path.is_file():
         files.write_bytes(path, _export(cut))

@@ -13,7 +13,6 @@ from freezeframe.backbones import layers, zoo
 from freezeframe.backbones.onnx_export import export_module
 from freezeframe.bundle.fixed_pooling import fix_pooling
 from freezeframe.bundle.heat_graph import Heat, Missing, heat_of
-from freezeframe.bundle.layers_of_graph import with_constant_paddings
 from freezeframe.bundle.runtime.contents import FEATURES, INPUT, LOGITS, MAP
 from freezeframe.errors import UserError
 from freezeframe.recipe import Recipe
@@ -106,7 +105,7 @@ def graph_of(module: nn.Module, head: str, size: tuple[int, int]) -> Graph:
         )
     answering = _Answering(module, tuple(dict.fromkeys(seen)), last)
     outputs = [LOGITS, FEATURES] if last is None else [LOGITS, FEATURES, MAP]
-    model = with_constant_paddings(export_module(answering, example, INPUT, outputs))
+    model = export_module(answering, example, INPUT, outputs)
     heat = Heat(None, missing_because="no_map") if last is None else heat_of(module, last, example)
     return Graph(model, heat.content, heat.is_graph, heat.missing_because)
 

@@ -99,38 +99,21 @@ class Graph:
 def simplify(model: bytes) -> onnx.ModelProto:
     """Fold what does not depend on the images, and name every node.
 
-    The paddings that TensorFlow's networks compute from the image's size become constants, since in a bundle the size
-    is fixed; then they are part of the convolutions. Only the standard's own operations are used.
+    Paddings become part of the convolutions. Only the standard's own operations are used.
 
     Parameters
     ----------
     model : bytes
         ONNX with the input ``images`` (N, 3, H, W), of which only N may be unknown.
     """
-    graph = Graph(onnx.load_from_string(model))
-    pads = [
-        node.input[1]
-        for node in graph.model.graph.node
-        if node.op_type == "Pad" and node.input[1] in graph.makers
-    ]
-    if pads:
-        shape = [axis.dim_value for axis in graph.model.graph.input[0].type.tensor_type.shape.dim[1:]]
-        found = observe(graph.model, pads, np.zeros((1, *shape), np.float32))
-        for node in graph.model.graph.node:
-            if node.op_type == "Pad" and node.input[1] in found:
-                constant = numpy_helper.from_array(found[node.input[1]][0], f"{node.output[0]}_pads")
-                graph.model.graph.initializer.append(constant)
-                node.input[1] = constant.name
-        _drop_unread(graph.model)
+    whole = onnx.load_from_string(model)
     with tempfile.TemporaryDirectory() as folder:
         options = _options()
         # The basic level is for any machine; higher ones write layouts and operations of the one it runs on.
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
         path = Path(folder) / "simple.onnx"
         options.optimized_model_filepath = str(path)
-        onnxruntime.InferenceSession(
-            graph.model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         simple = onnx.load(path)
     strange = sorted({node.domain for node in simple.graph.node} - {"", "ai.onnx"})
     if strange:
@@ -138,32 +121,10 @@ def simplify(model: bytes) -> onnx.ModelProto:
             f"ONNX Runtime wrote operations of {', '.join(strange)} into a simplified graph."
         )
     del simple.opset_import[:]
-    simple.opset_import.extend(one for one in graph.model.opset_import if one.domain in ("", "ai.onnx"))
+    simple.opset_import.extend(one for one in whole.opset_import if one.domain in ("", "ai.onnx"))
     for number, node in enumerate(simple.graph.node):
         node.name = node.name or f"{node.op_type}_{number}"
     return simple
-
-
-def with_constant_paddings(model: bytes) -> bytes:
-    """Simplify a graph that computes its paddings; any other is returned as it is.
-
-    EfficientNet-Lite0 was measured to answer 1.4 times as many images a second for it. ONNX Runtime's extended
-    optimisation, kept in the file, was no faster, and needs operations of its own (docs/optimise.md).
-    """
-    graph = Graph(onnx.load_from_string(model))
-    computed = any(node.op_type == "Pad" and node.input[1] in graph.makers for node in graph.model.graph.node)
-    return simplify(model).SerializeToString() if computed else model
-
-
-def _drop_unread(model: onnx.ModelProto) -> None:
-    wanted = {output.name for output in model.graph.output}
-    kept = []
-    for node in reversed(model.graph.node):
-        if wanted.intersection(node.output):
-            kept.append(node)
-            wanted.update(node.input)
-    del model.graph.node[:]
-    model.graph.node.extend(reversed(kept))
 
 
 def observe(
