@@ -6,12 +6,15 @@ import logging
 import os
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from freezeframe.errors import UserError
 
 AUTO, LOCAL = "auto", "local"
 SECONDS_TO_CONNECT = 10.0
+TOKEN = Path("~/.ray/auth_token")
+"""Where Ray keeps the token of its clusters; a local one makes it."""
 
 
 @contextlib.contextmanager
@@ -37,8 +40,11 @@ def connected(
     UserError
         If Ray is not installed or there is no cluster.
     """
-    # The driver's own setting, which the user's environment may replace.
+    # The driver's own settings, which the user's environment may replace.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # A head that finds a token asks for it, but Ray shows it only to clusters that it finds by itself.
+    if address != LOCAL and TOKEN.expanduser().is_file():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
     try:
         ray = importlib.import_module("ray")
     except ModuleNotFoundError as error:

@@ -22,7 +22,8 @@ from freezeframe.study import engine, ray_engine
 from freezeframe.study.folder import StudyFolder
 from freezeframe.study.spec import Study
 
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0"}
+# Without a token, whether or not another test's local cluster has left one in the home folder.
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0", "RAY_AUTH_MODE": "disabled"}
 
 
 @dataclass
@@ -133,7 +134,11 @@ def alive(cluster: Cluster) -> list[str]:
         "print(*[node['NodeName'] for node in ray.nodes() if node['Alive']])"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script, cluster.address], capture_output=True, text=True, check=False
+        [sys.executable, "-c", script, cluster.address],
+        env={**os.environ, **QUIET},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return done.stdout.split()
 
