@@ -15,7 +15,7 @@ ROOMS = (
     "verbs", "cli",
 )  # fmt: skip
 FOR_ALL = {"errors", "files", "machine", "progress", "seeds", "recipe", "cluster"}
-TORCH_FREE_ROOMS = ("data", "imaging", "ensemble", "evaluation", "study", "report")
+TORCH_FREE_ROOMS = ("data", "imaging", "ensemble", "evaluation", "study", "report", "pacs")
 # Rooms of which one part is torch-free.
 TORCH_FREE_PARTS = ("freezeframe.bundle.runtime",)
 TORCH_ALLOWED = {

@@ -1,0 +1,1 @@
+"""The outbox: every object reaches every destination that takes it, once."""

@@ -1,0 +1,1 @@
+"""The page that a radiologist opens, and its API."""
