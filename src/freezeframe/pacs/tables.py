@@ -13,7 +13,7 @@ at most one result, each result its objects, each object one delivery for each d
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, String, Text, UniqueConstraint
+from sqlalchemy import DDL, JSON, BigInteger, ForeignKey, Index, String, Text, UniqueConstraint, event
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 SCHEMA_VERSION = 1
@@ -254,6 +254,25 @@ class AuditEntry(Base):
     detail: Mapped[str] = mapped_column(Text, default="")
     previous: Mapped[str] = mapped_column(String(64))
     hash: Mapped[str] = mapped_column(String(64))
+
+
+_REFUSE_CHANGES_OF_THE_AUDIT_TRAIL = {
+    "sqlite": (
+        """CREATE TRIGGER audit_refuses_update BEFORE UPDATE ON audit
+        BEGIN SELECT RAISE(ABORT, 'the audit trail is never changed'); END""",
+        """CREATE TRIGGER audit_refuses_delete BEFORE DELETE ON audit
+        BEGIN SELECT RAISE(ABORT, 'the audit trail is never changed'); END""",
+    ),
+    "postgresql": (
+        """CREATE OR REPLACE FUNCTION audit_refuses() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN RAISE EXCEPTION 'the audit trail is never changed'; END $$""",
+        """CREATE TRIGGER audit_refuses_change BEFORE UPDATE OR DELETE OR TRUNCATE ON audit
+        FOR EACH STATEMENT EXECUTE FUNCTION audit_refuses()""",
+    ),
+}
+for _dialect, _statements in _REFUSE_CHANGES_OF_THE_AUDIT_TRAIL.items():
+    for _statement in _statements:
+        event.listen(AuditEntry.__table__, "after_create", DDL(_statement).execute_if(dialect=_dialect))
 
 
 class Cursor(Base):
