@@ -20,7 +20,7 @@ from PIL import Image
 from freezeframe.data.manifest import ImageReference
 from freezeframe.errors import FreezeframeError
 from freezeframe.imaging.preprocess import Preprocessing, prepare_image
-from freezeframe.imaging.workers import CHUNK, UnreadableImage, map_images
+from freezeframe.imaging.workers import CHUNK, Pool, UnreadableImage, map_images
 
 PREPARE = partial(
     prepare_image, preprocessing=Preprocessing.from_steps(None, (16, 16), (0.5,) * 3, (0.5,) * 3)
@@ -237,3 +237,35 @@ def test_a_module_that_fails_in_the_worker_is_explained(tmp_path: Path, monkeypa
     module.write_text("raise RuntimeError('broken module')\n")
     with pytest.raises(FreezeframeError, match="broken module"):
         list(map_images(only_here_once.function, named("fine-0"), workers=1))
+
+
+def test_a_pool_keeps_its_processes_from_one_call_to_the_next():
+    with contextlib.closing(Pool(worker_functions.process_id, 1)) as pool:
+        ids = {outcome[0] for _ in range(3) for _, outcome in pool.map(named("fine-1"))}
+    assert len(ids) == 1
+    assert gone(list(ids))
+
+
+def test_a_pool_replaces_a_process_that_an_image_took_down():
+    with contextlib.closing(Pool(worker_functions.behave, 1)) as pool:
+        ((_, crashed),) = pool.map(named("segfault-1"))
+        assert "crashes its decoder" in crashed.reason
+        assert list(pool.map(named("fine-7"))) == [(0, (7, 3))]
+
+
+def test_a_pool_whose_outcomes_are_not_all_taken_is_closed():
+    with contextlib.closing(Pool(worker_functions.behave, 1)) as pool:
+        outcomes = pool.map(named("fine-1", "fine-2"))
+        next(outcomes)
+        outcomes.close()
+        with pytest.raises(FreezeframeError, match="closed"):
+            next(pool.map(named("fine-3")))
+
+
+def test_a_pool_limits_memory_as_it_is_told():
+    with contextlib.closing(Pool(worker_functions.large, 1, memory_limit=900 * 1024**2)) as pool:
+        ((_, outcome),) = pool.map(named("fine-1"))
+        assert outcome.nbytes == 4_000_000
+    with contextlib.closing(Pool(worker_functions.behave, 1, memory_limit=2 * 1024**3)) as pool:
+        ((_, outcome),) = pool.map(named("memory-1"))
+        assert "memory" in outcome.reason

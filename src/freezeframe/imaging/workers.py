@@ -88,7 +88,7 @@ def map_images(
             outcomes = _in_this_process(function, references)
         else:
             count = min(workers or machine.available_cores(), -(-total // CHUNK))
-            outcomes = _in_pool(_pickled(function), references, count, timeout)
+            outcomes = _in_pool(function, references, count, timeout)
         with closing(outcomes):
             for outcome in outcomes:
                 yield outcome
@@ -137,42 +137,95 @@ def _in_this_process(
 
 
 def _in_pool(
-    function: bytes, references: "Iterable[ImageReference]", workers: int, timeout: float
+    function: Callable[[Any], Result], references: "Iterable[ImageReference]", workers: int, timeout: float
 ) -> Generator[tuple[int, Any], None, None]:
-    tasks: queue.SimpleQueue[list[tuple[int, ImageReference]] | None] = queue.SimpleQueue()
-    outcomes: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
-    stopping = threading.Event()
-    pool = [_Worker(function, tasks, outcomes, stopping, timeout) for _ in range(workers)]
-    try:
-        for worker in pool:
+    with closing(Pool(function, workers, timeout)) as pool:
+        yield from pool.map(references)
+
+
+class Pool:
+    """Worker processes that stay from one call to the next, with the promises of `map_images`.
+
+    Parameters
+    ----------
+    function : callable
+        As of `map_images`.
+    workers : int
+        Number of processes. They start with the first images.
+    timeout : float
+        Most seconds for one image.
+    memory_limit : int
+        Most bytes of address space of one process.
+
+    Raises
+    ------
+    FreezeframeError
+        If the function can't be given to other processes.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[Any], Any],
+        workers: int,
+        timeout: float = 60,
+        memory_limit: int = MEMORY_LIMIT,
+    ) -> None:
+        self._tasks: queue.SimpleQueue[list[tuple[int, ImageReference]] | None] = queue.SimpleQueue()
+        self._outcomes: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
+        self._stopping = threading.Event()
+        pickled = _pickled(function)
+        self._workers = [
+            _Worker(pickled, self._tasks, self._outcomes, self._stopping, timeout, memory_limit)
+            for _ in range(workers)
+        ]
+        for worker in self._workers:
             worker.thread.start()
+
+    def map(self, references: "Iterable[ImageReference]") -> Generator[tuple[int, Any], None, None]:
+        """Yield index and outcome of each reference, in order.
+
+        Take all of them before the next call; the pool is closed where they are not all taken, or workers can't be
+        started.
+
+        Raises
+        ------
+        FreezeframeError
+            If the function can't be imported by a worker, workers can't be started, or the pool was closed.
+        """
+        if self._stopping.is_set():
+            raise FreezeframeError("The pool of worker processes is closed.")
         waiting: dict[int, Any] = {}
         numbered = enumerate(references)
         index, sent, exhausted = 0, 0, False
-        while True:
-            while not exhausted and sent - index < 2 * CHUNK * workers:
-                chunk = list(islice(numbered, CHUNK))
-                exhausted = len(chunk) < CHUNK
-                if chunk:
-                    tasks.put(chunk)
-                    sent += len(chunk)
-            if index == sent:
-                return
-            while index not in waiting:
-                position, outcome = outcomes.get()
-                if position < 0:
-                    raise outcome
-                waiting[position] = outcome
-            yield index, waiting.pop(index)
-            index += 1
-    finally:
-        stopping.set()
-        for worker in pool:
-            tasks.put(None)
+        try:
+            while True:
+                while not exhausted and sent - index < 2 * CHUNK * len(self._workers):
+                    chunk = list(islice(numbered, CHUNK))
+                    exhausted = len(chunk) < CHUNK
+                    if chunk:
+                        self._tasks.put(chunk)
+                        sent += len(chunk)
+                if index == sent:
+                    return
+                while index not in waiting:
+                    position, outcome = self._outcomes.get()
+                    if position < 0:
+                        raise outcome
+                    waiting[position] = outcome
+                yield index, waiting.pop(index)
+                index += 1
+        finally:
+            if not exhausted or index < sent:
+                self.close()
+
+    def close(self) -> None:
+        """End the processes, whatever they do."""
+        self._stopping.set()
+        for worker in self._workers:
+            self._tasks.put(None)
             worker.kill()
-        for worker in pool:
-            if worker.thread.ident is not None:
-                worker.thread.join()
+        for worker in self._workers:
+            worker.thread.join()
 
 
 class _Worker:
@@ -185,9 +238,10 @@ class _Worker:
         outcomes: "queue.SimpleQueue[tuple[int, Any]]",
         stopping: threading.Event,
         timeout: float,
+        memory_limit: int,
     ) -> None:
         self.function, self.tasks, self.outcomes = function, tasks, outcomes
-        self.stopping, self.timeout = stopping, timeout
+        self.stopping, self.timeout, self.memory_limit = stopping, timeout, memory_limit
         self.lock = threading.Lock()
         self.process: subprocess.Popen[bytes] | None = None
         self.connection: Connection | None = None
@@ -249,7 +303,7 @@ class _Worker:
         with theirs, tempfile.TemporaryFile() as errors:
             program = (
                 "from freezeframe.imaging.worker_process import serve; "
-                f"serve({theirs.fileno()}, {os.getpid()}, {MEMORY_LIMIT})"
+                f"serve({theirs.fileno()}, {os.getpid()}, {self.memory_limit})"
             )
             with self.lock:
                 self.process = subprocess.Popen(
