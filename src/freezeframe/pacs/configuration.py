@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from freezeframe import files
 from freezeframe.errors import UserError, did_you_mean
+from freezeframe.pacs.expressions import is_attribute, is_expression
 
 SCHEMA_VERSION = 1
 UPLOADED = "web"
@@ -43,7 +44,12 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 HomePath = Annotated[Path, AfterValidator(Path.expanduser)]
-Tag = Annotated[str, Field(pattern=r"^([0-9A-Fa-f]{4},[0-9A-Fa-f]{4}|[A-Z][A-Za-z0-9]*)$")]
+Tag = Annotated[
+    str,
+    Field(pattern=r"^([0-9A-Fa-f]{4},[0-9A-Fa-f]{4}|[A-Z][A-Za-z0-9]*)$"),
+    AfterValidator(is_attribute),
+]
+Expression = Annotated[str, AfterValidator(is_expression)]
 
 
 class Section(BaseModel):
@@ -162,7 +168,7 @@ class Rule(Section):
     )
     station: tuple[str, ...] = ()
     age: tuple[float, float] | None = Field(default=None, description="youngest and oldest, in years")
-    attributes: dict[Tag, str] = Field(
+    attributes: dict[Tag, Expression] = Field(
         default={}, description="keyword or 'gggg,eeee' -> regular expression that the whole value must match"
     )
 
