@@ -1,4 +1,4 @@
-"""Conditions on attributes in the configuration: what can not be asked, or can take forever, is refused at its start."""
+"""Conditions on attributes: what can not be asked, or can take forever, is refused with the configuration."""
 
 import re
 from collections.abc import Iterator
