@@ -166,7 +166,7 @@ class ResultObject(Base):
     result_id: Mapped[int] = mapped_column(ForeignKey("results.id"), index=True)
     kind: Mapped[str] = mapped_column(String(8), doc="sr, sc, gsps, hl7 or fhir")
     sop_class_uid: Mapped[str] = mapped_column(UID, default="")
-    sop_instance_uid: Mapped[str] = mapped_column(UID, default="", doc="'' for hl7 and fhir")
+    sop_instance_uid: Mapped[str] = mapped_column(UID, default="", index=True, doc="'' for hl7 and fhir")
     path: Mapped[str] = mapped_column(String(300), doc="below the node's folder")
     sha256: Mapped[str] = mapped_column(String(64), doc="of the file")
 
