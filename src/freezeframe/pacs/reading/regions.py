@@ -36,7 +36,7 @@ def main_region(heat: np.ndarray, rows: int, columns: int) -> Region | None:
     if not threshold > 0:
         return None
     # Four neighbours, as find_contours joins them: two parts that touch at a corner have two outlines.
-    parts = label(heat > threshold, connectivity=1)
+    parts = np.asarray(label(heat > threshold, connectivity=1))
     mass = np.bincount(parts.ravel(), weights=heat.ravel())
     mass[0] = 0
     alone = np.where((parts > 0) & (parts != mass.argmax()), 0, heat)
