@@ -117,6 +117,17 @@ class Context:
             arguments["institution_name"] = institution
         return arguments
 
+    def describe_body_part(self, data: Dataset, source: SourceImage) -> None:
+        """Say of an image or a presentation state what was examined, as its source does.
+
+        A part with two sides, or one that is not known, needs Laterality, if only an empty one (PS3.3, section
+        C.7.3.1); one without sides must not have it.
+        """
+        if source.body_part:
+            data.BodyPartExamined = source.body_part
+        if source.laterality is not None:
+            data.Laterality = source.laterality
+
     def finish(self, data: Dataset) -> bytes:
         """Date an object by `now` instead of by the clock, and write it as a file (PS3.10)."""
         moment = self.moment

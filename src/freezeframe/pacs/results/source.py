@@ -16,6 +16,14 @@ from freezeframe.imaging.image import UnreadableImage
 from freezeframe.pacs import uids
 
 _GREY = ("MONOCHROME1", "MONOCHROME2")
+_UNPAIRED = {
+    "ABDOMEN", "ABDOMENPELVIS", "AORTA", "BLADDER", "BRAIN", "CHEST", "CHESTABDOMEN", "CHESTABDPELVIS", "COCCYX",
+    "COLON", "CSPINE", "CTSPINE", "ESOPHAGUS", "FACE", "HEAD", "HEADNECK", "HEART", "JAW", "LARYNX", "LIVER",
+    "LSPINE", "LSSPINE", "MAXILLA", "MEDIASTINUM", "NECK", "NECKCHEST", "NECKCHESTABDOMEN", "NECKCHESTABDPELV",
+    "NOSE", "PANCREAS", "PELVIS", "PHARYNX", "PROSTATE", "RECTUM", "SKULL", "SPINE", "SPLEEN", "SSPINE", "STERNUM",
+    "STOMACH", "THYROID", "TLSPINE", "TONGUE", "TRACHEA", "TSPINE", "UTERUS", "WHOLEBODY",
+}  # fmt: skip
+"""Body parts of which a person has one (PS3.16, annex L)."""
 _LUTS = ("ModalityLUTSequence", "VOILUTSequence")
 
 
@@ -32,12 +40,10 @@ class SourceImage:
         representation (PS3.5, section 6.2) or empty.
     reference : Dataset
         What is said about the image where another object refers to it: UIDs, and what its pixels are. Names no patient.
-    laterality : str
-        'L', 'R' or ''.
+    laterality : str or None
+        'L', 'R', or '' where it is not known; None for a body part that has no sides.
     body_part : str
         BodyPartExamined, or ''.
-    orientation : tuple of str
-        PatientOrientation; empty where the image has none that is valid.
     timezone : str
         TimezoneOffsetFromUTC, such as '+0100', or ''.
     """
@@ -45,9 +51,8 @@ class SourceImage:
     path: Path
     identity: Dataset
     reference: Dataset
-    laterality: str
+    laterality: str | None
     body_part: str
-    orientation: tuple[str, ...]
     timezone: str
 
     @property
@@ -97,13 +102,14 @@ def read_source(path: Path, study_uid: str, sop_instance_uid: str) -> SourceImag
             )
             if not class_uid:
                 return None
+            body_part = _one_of(header, ("BodyPartExamined",), r"[A-Z0-9_ ]{1,16}")
+            side = _one_of(header, ("Laterality", "ImageLaterality"), r"[LR]")
             return SourceImage(
                 path,
                 _identity(header, study_uid),
                 _reference(header, study_uid, sop_instance_uid, class_uid),
-                _one_of(header, ("Laterality", "ImageLaterality"), r"[LR]"),
-                _one_of(header, ("BodyPartExamined",), r"[A-Z0-9_ ]{1,16}"),
-                _orientation(header),
+                None if body_part in _UNPAIRED else side,
+                body_part,
                 _one_of(header, ("TimezoneOffsetFromUTC",), r"[+-](0\d|1[0-4])[0-5]\d"),
             )
     except UnreadableImage:
@@ -271,12 +277,3 @@ def _uid(header: Dataset, keyword: str) -> str:
 
 def _one_of(header: Dataset, keywords: tuple[str, ...], pattern: str) -> str:
     return next((value for keyword in keywords if (value := _matching(pattern)(_text(header, keyword)))), "")
-
-
-def _orientation(header: Dataset) -> tuple[str, ...]:
-    try:
-        values = tuple(str(value).strip().upper() for value in header.PatientOrientation)
-    except Exception:  # missing or broken
-        return ()
-    valid = len(values) == 2 and all(re.fullmatch(r"[APRLHF]{1,3}", value) for value in values)
-    return values if valid else ()
