@@ -191,7 +191,9 @@ def finish(session: Session, held: Claim, now: float) -> bool:
     return not overtaken
 
 
-def fail(database: Database, held: Claim, reason: str, limits: Limits, now: float) -> str | None:
+def fail(
+    database: Database, held: Claim, reason: str, limits: Limits, now: float, counts: bool = True
+) -> str | None:
     """Give a job back that could not be read: it waits for its next attempt, or is put aside after the last one.
 
     Parameters
@@ -206,6 +208,8 @@ def fail(database: Database, held: Claim, reason: str, limits: Limits, now: floa
         Of the configuration.
     now : float
         Seconds since 1970.
+    counts : bool
+        Whether it was an attempt: False where it can't be the study's fault, such as a full disk.
 
     Returns
     -------
@@ -217,7 +221,7 @@ def fail(database: Database, held: Claim, reason: str, limits: Limits, now: floa
         if locked is None:
             return None
         study, job = locked
-        _give_back(session, study, job, reason, limits, now)
+        _give_back(session, study, job, reason, limits, now, counts)
         return job.state
 
 
@@ -370,10 +374,14 @@ def _take_back(database: Database, limits: Limits, now: float, condition: Column
     return count
 
 
-def _give_back(session: Session, study: Study, job: Job, reason: str, limits: Limits, now: float) -> None:
-    last = job.attempts >= limits.attempts
+def _give_back(
+    session: Session, study: Study, job: Job, reason: str, limits: Limits, now: float, counts: bool = True
+) -> None:
+    last = counts and job.attempts >= limits.attempts
     job.state = JOB_QUARANTINED if last else JOB_WAITING
     job.not_before = now + waits(job.attempts, job.id, limits)
+    if not counts:
+        job.attempts -= 1
     job.reason, job.claimed_by, job.claimed_until = reason, "", None
     if last:
         job.finished_at = now
