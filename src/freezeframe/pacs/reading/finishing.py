@@ -8,7 +8,6 @@ import hashlib
 import logging
 import math
 from dataclasses import asdict
-from pathlib import Path
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
@@ -129,8 +128,11 @@ def _write_objects(
         for image in claim.images
         if image.path is not None and (folder / image.path).is_file()
     }
+    heat_maps = {
+        image.heat_map: folder / image.heat_map for image in reading.images if image.heat_map is not None
+    }
     # The order's time, not the attempt's: each attempt makes the same bytes under the same UIDs.
-    made = make_objects(reading, sources, _heat_maps(folder, reading), configuration, claim.created_at)
+    made = make_objects(reading, sources, heat_maps, configuration, claim.created_at)
     rows = []
     for one in made:
         digest = hashlib.sha256(one.content).hexdigest()
@@ -146,15 +148,6 @@ def _write_objects(
             )
         )
     return rows
-
-
-def _heat_maps(folder: Path, reading: StudyReading) -> dict[str, Path]:
-    """Return each image's heat map; of its frames that of the one with the largest probability, which comes first."""
-    found: dict[str, Path] = {}
-    for image in reading.images:
-        if image.heat_map is not None:
-            found.setdefault(image.sop_instance_uid, folder / image.heat_map)
-    return found
 
 
 def _says_the_same_as_before(session: Session, claim: Claim, reading: StudyReading) -> bool:

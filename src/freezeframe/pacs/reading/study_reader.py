@@ -196,7 +196,7 @@ class BundleReader:
             region=None if heat is None else main_region(heat, rows, columns),
             inputs={
                 "mean": float(facts.thumbnail.mean()),
-                "standard_deviation": float(facts.thumbnail.std()),
+                "standard deviation": float(facts.thumbnail.std()),
                 "border": float(facts.border),
             },
         )
