@@ -3,6 +3,7 @@
 #   make test    ruff, format, pyright and all tests
 #   make lint    the first three of these
 #   make env     only the environment
+#   make page    the page of the node, built with Vite (needs Node 18 or newer and npm, 1 minute)
 #   make clean   remove the environment and what the demo made
 
 SHELL := /bin/bash
@@ -12,9 +13,11 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+PAGE := src/freezeframe/pacs/review/page/index.html
+PAGE_TOOLS := web/node_modules/.installed
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 
-.PHONY: env demo test lint format constraints clean
+.PHONY: env page demo test lint format constraints clean
 
 env: $(INSTALLED)
 
@@ -44,7 +47,19 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED)
 	@$(BIN)/freezeframe demo --out demo
 
-test: lint
+page: $(PAGE)
+
+$(PAGE_TOOLS): web/package.json web/package-lock.json web/.npmrc
+	@command -v npm >/dev/null 2>&1 || { \
+		echo "Found no npm, which builds the page of the node." >&2; \
+		echo "What to do: install Node.js 18 or newer with npm (Debian and Ubuntu: apt install nodejs npm)." >&2; exit 1; }
+	@cd web && npm ci --loglevel=error
+	@touch $@
+
+$(PAGE): $(PAGE_TOOLS) web/index.html web/vite.config.ts web/tsconfig.json $(shell find web/src -type f)
+	@cd web && npm run --silent check && npm run --silent build -- --logLevel error
+
+test: lint $(PAGE)
 	@$(BIN)/pytest --durations=15
 
 lint: $(INSTALLED)
@@ -62,4 +77,4 @@ constraints: $(INSTALLED)
 	@mv constraints.txt.new constraints.txt && touch $(INSTALLED)
 
 clean:
-	@rm -rf $(VENV) demo .pytest_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) web/node_modules src/freezeframe/pacs/review/page demo .pytest_cache .ruff_cache .hypothesis
