@@ -1,0 +1,284 @@
+"""The outbox's rows: which deliveries are due, who sends them, and what became of them.
+
+Who sends a delivery holds it by a `not_before` in the future: a process that dies lets go of it by the clock. Whatever
+two processes that hold the same one may write, a delivery that is done stays done.
+
+A destination that can't be reached is left alone as a whole, for a time that doubles; the row ``delivery:NAME`` of the
+cursors says since when and until when.
+"""
+
+import logging
+from collections.abc import Sequence
+
+from sqlalchemy import ColumnElement, Select, delete, exists, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from freezeframe.pacs.configuration import Limits, NodeConfiguration
+from freezeframe.pacs.database import Database
+from freezeframe.pacs.delivery.parcels import Answer, Parcel
+from freezeframe.pacs.security import audit
+from freezeframe.pacs.tables import (
+    DELIVERING,
+    DELIVERY_DONE,
+    DELIVERY_OVERTAKEN,
+    DELIVERY_SENT,
+    DELIVERY_WAITING,
+    DONE,
+    JOB_CLAIMED,
+    JOB_WAITING,
+    Cursor,
+    Delivery,
+    Job,
+    Result,
+    ResultObject,
+    Study,
+)
+
+LOGGER = logging.getLogger(__name__)
+LEASE_SECONDS = 150.0
+"""Longer than any one answer may take with the time-outs of the senders."""
+MOST_AT_ONCE = 50
+_MOST_DOUBLINGS = 40  # beyond it a float would overflow
+OPEN = (DELIVERY_WAITING, DELIVERY_SENT)
+
+
+def wait(attempts: int, limits: Limits) -> float:
+    """Return the seconds before the next attempt: `first_wait`, doubled for each further one, up to `longest_wait`."""
+    doubled = limits.first_wait * 2.0 ** min(max(attempts - 1, 0), _MOST_DOUBLINGS)
+    return min(doubled, limits.longest_wait)
+
+
+def claim(
+    database: Database, configuration: NodeConfiguration, destination: str, now: float
+) -> tuple[Parcel, ...]:
+    """Take the due deliveries of one study to one destination: the most urgent first, then the oldest.
+
+    Returns
+    -------
+    tuple of Parcel
+        Empty where nothing is due or the destination is left alone.
+    """
+    first = (
+        _due(destination, now)
+        .with_only_columns(Delivery.id, Result.study_id)
+        .order_by(Delivery.priority, Delivery.id)
+        .limit(1)
+    )
+    with database.reading() as session:  # so that looking for work takes nobody's right to write
+        if paused_until(session, destination) > now or session.execute(first).first() is None:
+            return ()
+    with database.transaction() as session:
+        found = session.execute(first.with_for_update(skip_locked=True, of=Delivery)).first()
+        if found is None:
+            return ()
+        together = (
+            _due(destination, now)
+            .where(Result.study_id == found.study_id)
+            .order_by(Delivery.priority, Delivery.id)
+            .limit(MOST_AT_ONCE)
+        )
+        rows = session.execute(together.with_for_update(skip_locked=True, of=Delivery)).all()
+        for delivery, _, _ in rows:
+            delivery.not_before = now + LEASE_SECONDS
+        return tuple(
+            Parcel(
+                delivery.id,
+                study_uid,
+                made.kind,
+                made.sop_class_uid,
+                made.sop_instance_uid,
+                configuration.folder / made.path,
+                made.sha256,
+                delivery.state == DELIVERY_SENT,
+            )
+            for delivery, made, study_uid in rows
+        )
+
+
+def _due(destination: str, now: float) -> Select[Delivery, ResultObject, str]:
+    return (
+        select(Delivery, ResultObject, Study.study_uid)
+        .join(ResultObject, ResultObject.id == Delivery.object_id)
+        .join(Result, Result.id == ResultObject.result_id)
+        .join(Study, Study.id == Result.study_id)
+        .where(Delivery.destination == destination, Delivery.state.in_(OPEN), Delivery.not_before <= now)
+    )
+
+
+def hold(database: Database, parcels: Sequence[Parcel], now: float) -> None:
+    """Hold what is still to be sent for longer."""
+    _change(database, parcels, Delivery.state.in_(OPEN), not_before=now + LEASE_SECONDS)
+
+
+def let_go(database: Database, parcels: Sequence[Parcel], now: float) -> None:
+    """Give back what was not tried."""
+    _change(database, parcels, Delivery.state.in_(OPEN), not_before=now)
+
+
+def note(
+    database: Database,
+    configuration: NodeConfiguration,
+    destination: str,
+    answer: Answer,
+    commitment: bool,
+    now: float,
+) -> None:
+    """Write down what a destination said of an object, at once, so that nothing that it has is sent again.
+
+    Parameters
+    ----------
+    database, configuration : Database, NodeConfiguration
+        Of the node.
+    destination : str
+        Its name.
+    answer : Answer
+        What it said.
+    commitment : bool
+        Whether a stored object is done only when the destination has committed to it.
+    now : float
+        Seconds since 1970.
+    """
+    parcel = answer.parcel
+    fields = {
+        "study_uid": parcel.study_uid, "sop_instance_uid": parcel.sop_instance_uid, "kind": parcel.kind,
+        "destination": destination, "reason": answer.reason,
+    }  # fmt: skip
+    with database.transaction() as session:
+        delivery = session.get_one(Delivery, parcel.delivery_id, with_for_update=True)
+        if delivery.state == DELIVERY_DONE:
+            return
+        if answer.stored:
+            delivery.sent_at, delivery.reason = now, answer.reason
+            _reached(session, destination)
+            if commitment:
+                # Held until the commitment is asked for; a process that dies before that leaves it due for asking.
+                delivery.state, delivery.not_before = DELIVERY_SENT, now + LEASE_SECONDS
+            else:
+                delivery.state, delivery.done_at = DELIVERY_DONE, now
+            session.flush()
+            audit.record(
+                session,
+                "node",
+                audit.RESULT_SENT,
+                parcel.study_uid,
+                detail=f"{parcel.kind} to {destination}",
+                now=now,
+            )
+        elif delivery.state != DELIVERY_OVERTAKEN:
+            put_back(delivery, answer.reason, configuration.limits, now, answer.is_final)
+    if answer.stored:
+        LOGGER.info("A result was delivered.", extra=fields)
+    else:
+        LOGGER.warning("A result was not taken and will be sent again.", extra=fields)
+
+
+def put_back(delivery: Delivery, reason: str, limits: Limits, now: float, is_final: bool = False) -> None:
+    """Have a delivery wait for its next attempt; it never ends by failing, only by success or by a later version."""
+    delivery.attempts += 1
+    delivery.state, delivery.reason, delivery.transaction_uid = DELIVERY_WAITING, reason, ""
+    delivery.not_before = now + (limits.longest_wait if is_final else wait(delivery.attempts, limits))
+
+
+def count_attempt(database: Database, parcel: Parcel, reason: str) -> None:
+    """Count an attempt for the one delivery that it was made for, so that it shows how long none can be made."""
+    with database.transaction() as session:
+        session.execute(
+            update(Delivery)
+            .where(Delivery.id == parcel.delivery_id, Delivery.state.in_(OPEN))
+            .values(attempts=Delivery.attempts + 1, reason=reason)
+        )
+
+
+def pause(
+    database: Database, configuration: NodeConfiguration, destination: str, reason: str, now: float
+) -> None:
+    """Leave a destination alone that can't be reached, longer each time."""
+    name = _cursor(destination)
+    failures = 1
+    try:
+        with database.transaction() as session:
+            cursor = session.get(Cursor, name, with_for_update=True)
+            if cursor is None:
+                cursor = Cursor(name=name, value={}, at=now)
+                session.add(cursor)
+            failures = int(cursor.value.get("failures", 0)) + 1
+            until = now + wait(failures, configuration.limits)
+            since = cursor.value.get("since", now)
+            cursor.value = {"failures": failures, "since": since, "until": until, "reason": reason}
+            cursor.at = now
+    except IntegrityError:
+        pass  # another process has just paused it
+    LOGGER.warning(
+        "A destination can't be reached.",
+        extra={"destination": destination, "reason": reason, "attempt": failures},
+    )
+
+
+def paused_until(session: Session, destination: str) -> float:
+    """Return until when a destination is left alone, in seconds since 1970; 0 where it is not."""
+    cursor = session.get(Cursor, _cursor(destination))
+    return 0.0 if cursor is None else float(cursor.value.get("until", 0))
+
+
+def _reached(session: Session, destination: str) -> None:
+    session.execute(delete(Cursor).where(Cursor.name == _cursor(destination)))
+
+
+def _cursor(destination: str) -> str:
+    return f"delivery:{destination}"
+
+
+def retry(session: Session, delivery_id: int, now: float) -> bool:
+    """Make a delivery due at once, and its destination tried at once; an admin's wish.
+
+    Returns
+    -------
+    bool
+        False where it is not open: nothing to do.
+    """
+    delivery = session.get(Delivery, delivery_id, with_for_update=True)
+    if delivery is None or delivery.state not in OPEN:
+        return False
+    delivery.not_before = now
+    _reached(session, delivery.destination)
+    return True
+
+
+def settle(database: Database) -> int:
+    """Mark studies as done of whose current results nothing is open, and return how many.
+
+    A study is done by this alone, never by the last delivery's own transaction: of two that end at the same moment
+    each would still see the other open.
+    """
+    open_jobs = exists().where(Job.study_id == Study.id, Job.state.in_((JOB_WAITING, JOB_CLAIMED)))
+    open_deliveries = exists().where(
+        Result.study_id == Study.id,
+        Result.current,
+        ResultObject.result_id == Result.id,
+        Delivery.object_id == ResultObject.id,
+        Delivery.state.in_(OPEN),
+    )
+    ended = (Study.state == DELIVERING, ~open_jobs, ~open_deliveries)
+    with database.reading() as session:
+        if session.scalar(select(Study.id).where(*ended).limit(1)) is None:
+            return 0
+    with database.transaction() as session:
+        # Locked first and looked at again then: what another transaction has just added is seen.
+        ids = session.scalars(
+            select(Study.id).where(*ended).with_for_update(skip_locked=True, of=Study)
+        ).all()
+        still = update(Study).where(Study.id.in_(ids), *ended).values(state=DONE)
+        done = session.execute(still.returning(Study.study_uid)).all()
+    for row in done:
+        LOGGER.info("A study is done.", extra={"study_uid": row.study_uid})
+    return len(done)
+
+
+def _change(
+    database: Database, parcels: Sequence[Parcel], condition: ColumnElement[bool], **values: float
+) -> None:
+    if parcels:
+        ids = [parcel.delivery_id for parcel in parcels]
+        with database.transaction() as session:
+            session.execute(update(Delivery).where(Delivery.id.in_(ids), condition).values(**values))
