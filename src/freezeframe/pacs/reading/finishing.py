@@ -8,6 +8,7 @@ import hashlib
 import logging
 import math
 from dataclasses import asdict
+from pathlib import Path
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
@@ -128,9 +129,10 @@ def _write_objects(
         for image in claim.images
         if image.path is not None and (folder / image.path).is_file()
     }
-    heat_maps = {
-        image.heat_map: folder / image.heat_map for image in reading.images if image.heat_map is not None
-    }
+    heat_maps: dict[str, Path] = {}
+    for image in reading.images:  # of an image's frames the one with the largest probability comes first
+        if image.heat_map is not None:
+            heat_maps.setdefault(image.sop_instance_uid, folder / image.heat_map)
     # The order's time, not the attempt's: each attempt makes the same bytes under the same UIDs.
     made = make_objects(reading, sources, heat_maps, configuration, claim.created_at)
     rows = []

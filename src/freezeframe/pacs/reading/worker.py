@@ -21,7 +21,7 @@ from freezeframe.pacs.reading.queue import Claim
 from freezeframe.pacs.reading.study_reader import BundleReader, open_readers
 from freezeframe.pacs.reading.watch import Watch
 
-IDLE = 0.2
+IDLE = 0.1
 """Seconds between looks for work."""
 LOST_DATABASE = 2.0
 """Seconds before it is asked again."""
