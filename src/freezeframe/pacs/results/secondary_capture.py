@@ -29,7 +29,7 @@ def secondary_captures(context: Context, heat_maps: Mapping[str, Path]) -> list[
     context : Context
         With at least one source.
     heat_maps : mapping of str to Path
-        8-bit grey PNG of each image that has one, by `ImageReading.heat_map`.
+        8-bit grey PNG of each image that has one, by SOP instance UID; of an image with several frames, one's.
 
     Returns
     -------
@@ -75,7 +75,7 @@ def _page(
 ) -> Page:
     language, model = context.language, context.reading.model
     target = context.target(image)
-    heat = heat_maps.get(image.heat_map) if image.heat_map is not None else None
+    heat = _heat(image, heat_maps)
     count = len(context.reading.images)
     shown = say(language, "image_of", number=place, count=count)
     warnings = image_warnings(context, image)
@@ -95,7 +95,7 @@ def _page(
             say(language, "heat_map", positive=target) if heat is not None else say(language, "no_heat_map"),
         ),
         image=_pixels(source.path, image.frame),
-        heat=None if heat is None else np.asarray(Image.open(heat).convert("L")),
+        heat=heat,
         outline=image.region.points if image.region is not None and image.positive else (),
         tables=(
             (
@@ -181,6 +181,14 @@ def _largest(probabilities: Mapping[str, float]) -> list[tuple[str, float]]:
     if len(probabilities) <= MOST_BARS:
         return list(probabilities.items())
     return sorted(probabilities.items(), key=lambda entry: -entry[1])[:MOST_BARS]
+
+
+def _heat(image: ImageReading, heat_maps: Mapping[str, Path]) -> np.ndarray | None:
+    path = heat_maps.get(image.sop_instance_uid)
+    if image.heat_map is None or path is None or not path.as_posix().endswith(image.heat_map):
+        return None  # it has none, or it is another frame's
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("L"))
 
 
 def _pixels(path: Path, frame: int) -> np.ndarray | None:

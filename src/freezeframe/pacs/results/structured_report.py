@@ -34,6 +34,7 @@ from freezeframe.pacs.results.context import MANUFACTURER, Context
 from freezeframe.pacs.results.sentences import comments
 from freezeframe.pacs.results.source import SourceImage
 
+_Group = PlanarROIMeasurementsAndQualitativeEvaluations | MeasurementsAndQualitativeEvaluations
 MOST_IMAGES = 8
 """Groups of a report; the rest of a study's images is counted in a comment."""
 
@@ -105,8 +106,8 @@ def _observer(context: Context) -> ObserverContext:
     )
 
 
-def _groups(context: Context, images: Sequence[ImageReading]) -> list[MeasurementsAndQualitativeEvaluations]:
-    groups: list[MeasurementsAndQualitativeEvaluations] = []
+def _groups(context: Context, images: Sequence[ImageReading]) -> list[_Group]:
+    groups: list[_Group] = []
     for number, image in enumerate(images, 1):
         source = context.source(image.sop_instance_uid)
         if source is not None:
@@ -147,9 +148,7 @@ def _read_group(
     )
 
 
-def _refused_group(
-    context: Context, source: SourceImage, number: int
-) -> MeasurementsAndQualitativeEvaluations:
+def _refused_group(context: Context, source: SourceImage, number: int) -> _Group:
     language = context.language
     refused = concepts.private("refused", language)
     tracking = _tracking(context, f"{refused.meaning} {number}", number)
@@ -245,6 +244,6 @@ def _evaluations(sentences: Sequence[str]) -> ContainerContentItem:
     """Make the container of the sentences (TID 1500, rows 12 to 14), which highdicom has no argument for."""
     container = ContainerContentItem(concepts.QUALITATIVE_EVALUATIONS, relationship_type="CONTAINS")
     container.ContentSequence = ContentSequence(
-        TextContentItem(concepts.COMMENT, sentence, relationship_type="CONTAINS") for sentence in sentences
+        [TextContentItem(concepts.COMMENT, sentence, relationship_type="CONTAINS") for sentence in sentences]
     )
     return container
