@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-
 from dicom_files import write_image
+
 from freezeframe.pacs.configuration import NodeConfiguration
 from freezeframe.pacs.database import Database, open_database
 from freezeframe.pacs.intake.keeping import Keeper

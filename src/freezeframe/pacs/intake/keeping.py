@@ -210,11 +210,13 @@ class Keeper:
             size = os.fstat(descriptor).st_size
         finally:
             os.close(descriptor)
-        if not target.parent.is_dir():
+        is_new = not target.parent.is_dir()
+        if is_new:
             target.parent.mkdir(mode=0o700, exist_ok=True)
-            files.sync_folder(target.parent.parent)
         path.rename(target)
         files.sync_folder(target.parent)
+        if is_new:  # after the other, which has written most of it on a file system with a journal
+            files.sync_folder(target.parent.parent)
         return size
 
     def _add(self, session: Session, arrival: "_Arrival", place: str, size: int) -> None:
