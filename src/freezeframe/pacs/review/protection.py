@@ -1,0 +1,150 @@
+"""What holds for every answer of the web server: security headers, small requests, and errors that tell no secrets."""
+
+import logging
+import traceback
+from pathlib import PurePath
+
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+LOGGER = logging.getLogger(__name__)
+LARGEST_BODY = 64 * 1024
+"""Bytes that a request to the API may bring."""
+ASSETS = "/assets/"
+"""Below it are the page's files whose names hold a hash of their content."""
+
+# Cornerstone compiles WebAssembly and starts workers from blobs; nothing comes from another address.
+CONTENT_SECURITY_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self' 'wasm-unsafe-eval'",
+        "worker-src 'self' blob:",
+        "style-src 'self'",
+        "img-src 'self' blob: data:",
+        "font-src 'self'",
+        "connect-src 'self'",
+        "manifest-src 'self'",
+        "base-uri 'none'",
+        "form-action 'self'",
+        "frame-ancestors 'none'",
+    )
+)
+_HEADERS = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=(), payment=(), usb=()",
+}
+
+
+class _TooLargeError(HTTPException):
+    # FastAPI takes any other exception while it reads a body for a malformed one.
+    def __init__(self) -> None:
+        super().__init__(413, f"More than {LARGEST_BODY} bytes.", {"Connection": "close"})
+
+
+class Protection:
+    """ASGI middleware around the whole application.
+
+    Parameters
+    ----------
+    app : ASGIApp
+        What it protects.
+    tls : bool
+        Whether this server itself speaks TLS.
+    """
+
+    def __init__(self, app: ASGIApp, tls: bool) -> None:
+        self.app, self.tls = app, tls
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = finished = False
+
+        async def send_protected(message: Message) -> None:
+            nonlocal started, finished
+            if message["type"] == "http.response.start":
+                started = True
+                self._protect(scope["path"], MutableHeaders(raw=message["headers"]))
+            finished = message["type"] == "http.response.body" and not message.get("more_body", False)
+            await send(message)
+
+        small = self._is_small(scope["path"])
+        try:
+            if small and int(Headers(scope=scope).get("content-length") or 0) > LARGEST_BODY:
+                raise _TooLargeError
+            await self.app(scope, _limited(receive) if small else receive, send_protected)
+        except _TooLargeError as error:
+            answer = JSONResponse({"detail": error.detail}, error.status_code, error.headers)
+            await answer(scope, receive, send_protected)
+        except Exception as error:
+            # The text of an exception may hold a patient's name: it goes neither to the log nor to the caller.
+            LOGGER.error("a request failed", extra={"reason": place_of(error)})
+            if not started:
+                await failed()(scope, receive, send_protected)
+            elif not finished:
+                raise ConnectionAbortedError("the answer was cut off") from None
+
+    @staticmethod
+    def _is_small(path: str) -> bool:
+        return path.startswith("/api/")
+
+    def _protect(self, path: str, headers: MutableHeaders) -> None:
+        for name, value in _HEADERS.items():
+            headers.setdefault(name, value)
+        if self.tls:
+            headers.setdefault("Strict-Transport-Security", "max-age=31536000")
+        if path.startswith(ASSETS):
+            headers.setdefault("Cache-Control", "public, max-age=31536000, immutable")
+        else:
+            headers.setdefault("Cache-Control", "no-store")
+
+
+def _limited(receive: Receive) -> Receive:
+    received = 0
+
+    async def receive_limited() -> Message:
+        nonlocal received
+        message = await receive()
+        received += len(message.get("body", b""))
+        if received > LARGEST_BODY:
+            raise _TooLargeError
+        return message
+
+    return receive_limited
+
+
+def place_of(error: BaseException) -> str:
+    """Say what kind of exception it is and where it came from, without its text."""
+    frames = traceback.extract_tb(error.__traceback__)[-4:]
+    places = " < ".join(f"{PurePath(frame.filename).name}:{frame.lineno}" for frame in reversed(frames))
+    return f"{type(error).__name__} at {places}"
+
+
+def failed() -> JSONResponse:
+    """Make the answer to a request in which something of ours went wrong."""
+    return JSONResponse({"detail": "The node could not do this; its log says where it failed."}, 500)
+
+
+def explain_errors(app: FastAPI) -> None:
+    """Have requests that don't fit answered with the names of the fields; FastAPI would send back their content."""
+
+    @app.exception_handler(RequestValidationError)
+    async def explain(_: Request, error: RequestValidationError) -> JSONResponse:
+        fields = {
+            ".".join(str(part) for part in problem["loc"][1:]) or "the body" for problem in error.errors()
+        }
+        return JSONResponse({"detail": f"Not as expected: {', '.join(sorted(fields))}."}, 422)
+
+    @app.exception_handler(Exception)
+    async def fail(_: Request, __: Exception) -> JSONResponse:
+        return failed()
