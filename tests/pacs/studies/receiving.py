@@ -1,8 +1,5 @@
 """Images that come at a time of the test's own."""
 
-from pathlib import Path
-from typing import Any
-
 from pydicom.dataset import Dataset
 from small_images import write
 from sqlalchemy import select
@@ -11,18 +8,6 @@ from freezeframe.pacs.configuration import NodeConfiguration
 from freezeframe.pacs.database import Database
 from freezeframe.pacs.studies.arrival import StudyHeader, arrived
 from freezeframe.pacs.tables import Image, Job, Study
-
-
-def configured(folder: Path, **fields: Any) -> NodeConfiguration:
-    """Make a configuration; every image is read with one bundle, where no rules are given."""
-    content = {
-        "folder": str(folder),
-        "bundles": [{"path": str(folder)}, {"name": "second", "path": str(folder)}],
-        "rules": [{"name": "all"}],
-        "complete": {"quiet_seconds": 30, "at_most_seconds": 300},
-        **fields,
-    }
-    return NodeConfiguration.parse(content, "test")
 
 
 def receive(

@@ -5,9 +5,10 @@ import threading
 from pathlib import Path
 
 import pytest
+from configured import configured
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from receiving import configured, receive, the_study
+from receiving import receive, the_study
 from small_images import make_image
 from sqlalchemy import select
 

@@ -5,6 +5,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from configured import configured
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.uid import (
@@ -12,7 +13,7 @@ from pydicom.uid import (
     ComputedRadiographyImageStorage,
     SecondaryCaptureImageStorage,
 )
-from receiving import configured, receive, the_jobs, the_study
+from receiving import receive, the_jobs, the_study
 from small_images import make_image
 from sqlalchemy import select
 

@@ -1,8 +1,8 @@
 """Conditions of rules."""
 
 import pytest
+from configured import configured
 from pydicom.sequence import Sequence
-from receiving import configured
 from small_images import make_image
 
 from freezeframe.errors import UserError
