@@ -3,6 +3,7 @@
 import io
 import subprocess
 import sys
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -59,13 +60,14 @@ def phantom(kind: str, path: Path, change: Mapping[str, Any] | None = None) -> P
             data = dcmread(io.BytesIO(encode(shot)))
             if not data.file_meta.TransferSyntaxUID.is_compressed:
                 break
-    for keyword, value in (change or {}).items():
-        if value is None:
-            if keyword in data:
-                delattr(data, keyword)
-        else:
-            setattr(data, keyword, value)
-    data.save_as(path, enforce_file_format=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # values that are wrong on purpose
+        for keyword, value in (change or {}).items():
+            if value is None:
+                data.pop(keyword, None)
+            else:
+                setattr(data, keyword, value)
+        data.save_as(path, enforce_file_format=True)
     return path
 
 

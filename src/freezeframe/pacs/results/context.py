@@ -138,6 +138,8 @@ class Context:
                 setattr(data, f"{name}Time", time)
         if "DateOfSecondaryCapture" in data:
             data.DateOfSecondaryCapture, data.TimeOfSecondaryCapture = day, time
+        for equipment in data.get("ContributingEquipmentSequence", []):  # highdicom names itself there
+            equipment.ContributionDateTime = day + time
         data.TimezoneOffsetFromUTC = moment.strftime("%z")[:5]
         written = io.BytesIO()
         data.save_as(written, enforce_file_format=True)

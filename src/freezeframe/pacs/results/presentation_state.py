@@ -1,5 +1,7 @@
 """The greyscale softcopy presentation state: the region and the finding, drawn by the viewer over the original."""
 
+import copy
+
 import numpy as np
 from highdicom import PresentationLUTTransformation
 from highdicom.pr import (
@@ -13,7 +15,7 @@ from pydicom.dataset import Dataset
 
 from freezeframe.pacs.reading.findings import ImageReading
 from freezeframe.pacs.results.context import Context
-from freezeframe.pacs.results.source import SourceImage
+from freezeframe.pacs.results.source import KNOWN_CLASS, SourceImage, refer
 from freezeframe.pacs.results.words import percent, say
 
 MOST_IMAGES = 8
@@ -32,7 +34,7 @@ class _State(GrayscaleSoftcopyPresentationState):
 
 
 def presentation_states(context: Context) -> list[bytes]:
-    """Make a state for each image that was read and is grey.
+    """Make a state for each image that was read, is grey and has one frame.
 
     Returns
     -------
@@ -43,9 +45,13 @@ def presentation_states(context: Context) -> list[bytes]:
     made: list[bytes] = []
     for image in context.reading.images[:MOST_IMAGES]:
         source = context.source(image.sop_instance_uid)
-        if source is not None and source.is_grey and all(key in source.reference for key in _NEEDED):
+        if source is not None and _can_have_one(source):
             made.append(_state(context, image, source, len(made) + 1))
     return made
+
+
+def _can_have_one(source: SourceImage) -> bool:
+    return source.is_grey and source.frames == 1 and all(key in source.reference for key in _NEEDED)
 
 
 def _state(context: Context, image: ImageReading, source: SourceImage, number: int) -> bytes:
@@ -61,17 +67,18 @@ def _state(context: Context, image: ImageReading, source: SourceImage, number: i
     if image.region is not None and image.positive:
         points = np.array(image.region.points, dtype=np.float64)
         graphics.append(GraphicObject("POLYLINE", points, "PIXEL"))
+    reference = copy.deepcopy(source.reference)
+    reference.SOPClassUID = KNOWN_CLASS
     data = _State(
-        referenced_images=[source.reference],
+        referenced_images=[reference],
         content_label="AI_RESULT",
         content_description=context.description,
         concept_name=None,
         graphic_layers=[layer],
         graphic_annotations=[
             GraphicAnnotation(
-                referenced_images=[source.reference],
+                referenced_images=[reference],
                 graphic_layer=layer,
-                referenced_frame_number=image.frame + 1 if source.frames > 1 else None,
                 graphic_objects=graphics or None,
                 text_objects=[
                     TextObject(
@@ -90,6 +97,7 @@ def _state(context: Context, image: ImageReading, source: SourceImage, number: i
         ),
         **context.constructor_arguments("gsps", number),
     )
+    refer(data, source)
     data.update(context.identity)
     context.describe_body_part(data, source)
     data.ContentCreatorName = "freezeframe"

@@ -10,11 +10,14 @@ from pathlib import Path
 
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
+from pydicom.uid import ComputedRadiographyImageStorage
 
 from freezeframe.imaging.header import integer, number, opened
 from freezeframe.imaging.image import UnreadableImage
 from freezeframe.pacs import uids
 
+KNOWN_CLASS = ComputedRadiographyImageStorage
+"""highdicom refuses to refer to images of classes that it does not know, and takes some for enhanced ones."""
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 _UNPAIRED = {
     "ABDOMEN", "ABDOMENPELVIS", "AORTA", "BLADDER", "BRAIN", "CHEST", "CHESTABDOMEN", "CHESTABDPELVIS", "COCCYX",
@@ -123,6 +126,13 @@ def printable(text: str) -> str:
         sign for sign in text if sign != "\\" and (sign.isprintable() or unicodedata.category(sign) == "Zs")
     )
     return "".join(kept).strip()
+
+
+def refer(data: Dataset, source: SourceImage) -> None:
+    """Put an image's own class where something was made to refer to one of `KNOWN_CLASS`."""
+    for element in data.iterall():
+        if element.keyword == "ReferencedSOPClassUID":
+            element.value = source.reference.SOPClassUID
 
 
 def person_name(text: str) -> str:

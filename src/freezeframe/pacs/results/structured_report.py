@@ -32,7 +32,7 @@ from freezeframe.pacs.reading.findings import ImageReading
 from freezeframe.pacs.results import concepts
 from freezeframe.pacs.results.context import MANUFACTURER, Context
 from freezeframe.pacs.results.sentences import comments
-from freezeframe.pacs.results.source import SourceImage
+from freezeframe.pacs.results.source import KNOWN_CLASS, SourceImage, refer
 
 _Group = PlanarROIMeasurementsAndQualitativeEvaluations | MeasurementsAndQualitativeEvaluations
 MOST_IMAGES = 8
@@ -182,15 +182,11 @@ def outline(rows: int, columns: int) -> tuple[tuple[float, float], ...]:
 
 
 def _region(source: SourceImage, points: Sequence[tuple[float, float]], frame: int) -> ImageRegion:
-    return ImageRegion(
-        "POLYLINE",
-        np.array(points, dtype=np.float64),
-        SourceImageForRegion(
-            source.reference.SOPClassUID,
-            source.sop_instance_uid,
-            [frame + 1] if source.frames > 1 else None,
-        ),
-    )
+    frames = [frame + 1] if source.frames > 1 else None
+    image = SourceImageForRegion(KNOWN_CLASS, source.sop_instance_uid, frames)
+    region = ImageRegion("POLYLINE", np.array(points, dtype=np.float64), image)
+    refer(region, source)
+    return region
 
 
 def _tracking(context: Context, identifier: str, number: int) -> TrackingIdentifier:
