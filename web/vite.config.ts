@@ -2,16 +2,21 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { defineConfig, type Plugin } from "vite";
 
-// The tools' worker computes statistics of segmentations, which this page has none of; it would weigh as much as all the rest.
-function withoutSegmentationWorker(): Plugin {
+/** Parts of the libraries that this page never calls, and that would weigh much or do not run in browsers. */
+const NEVER_CALLED: [RegExp, string][] = [
+  // Statistics of segmentations, in a worker that weighs as much as all the rest.
+  [/@cornerstonejs\/tools\/.*\/registerComputeWorker\.js$/, "registerComputeWorker"],
+  // Reads surface meshes in XML; it wants Node's own modules.
+  [/\/xmlbuilder2\/lib\/index\.js$/, "create"],
+];
+
+function withoutNeverCalled(): Plugin {
   return {
-    name: "without-segmentation-worker",
+    name: "without-never-called",
     enforce: "pre",
     load(id) {
-      if (/@cornerstonejs\/tools\/.*\/registerComputeWorker\.js$/.test(id)) {
-        return "export function registerComputeWorker() { throw new Error('no segmentations here'); }";
-      }
-      return null;
+      const found = NEVER_CALLED.find(([pattern]) => pattern.test(id));
+      return found ? `export function ${found[1]}() { throw new Error("not in this page"); }` : null;
     },
   };
 }
@@ -41,7 +46,7 @@ function licences(): Plugin {
 }
 
 export default defineConfig({
-  plugins: [withoutSegmentationWorker(), licences()],
+  plugins: [withoutNeverCalled(), licences()],
   esbuild: { jsx: "automatic", jsxImportSource: "preact", legalComments: "none" },
   build: {
     outDir: "../src/freezeframe/pacs/review/page",

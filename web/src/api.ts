@@ -154,7 +154,7 @@ export interface Dashboard {
   specificity: Rate;
   over_time: { week: string; sensitivity: Rate; specificity: Rate }[];
   states: Record<string, number>;
-  drift: { name: string; value: number | null; low: number | null; high: number | null; alarm: boolean }[];
+  drift: { bundle: string; name: string; state: string; value: number | null; low: number | null; high: number | null; alarm: boolean }[];
 }
 
 export interface AuditEntry {
@@ -222,8 +222,9 @@ async function detailOf(answer: Response): Promise<string> {
   }
 }
 
-export async function get<T>(path: string, signal?: AbortSignal): Promise<T> {
-  const answer = await request(path, signal ? { signal } : {});
+/** What a page asks by itself does not keep a session from ending for want of use: the node is told so. */
+export async function get<T>(path: string, signal: AbortSignal | null = null, automatic = false): Promise<T> {
+  const answer = await request(path, { signal, headers: automatic ? { "X-Automatic": "1" } : {} });
   return (await answer.json()) as T;
 }
 

@@ -27,10 +27,10 @@ export function useLoaded<T>(path: string | null, poll = true): Loaded<T> {
     if (path === null) return undefined;
     const stopper = new AbortController();
     let timer: ReturnType<typeof setTimeout> | undefined;
-    const load = async () => {
-      if (!document.hidden) {
+    const load = async (automatic: boolean) => {
+      if (!automatic || !document.hidden) {
         try {
-          const data = await get<T>(path, stopper.signal);
+          const data = await get<T>(path, stopper.signal, automatic);
           if (latest.current === path) setHeld({ path, data, error: null });
         } catch (error) {
           if (stopper.signal.aborted) return;
@@ -40,9 +40,9 @@ export function useLoaded<T>(path: string | null, poll = true): Loaded<T> {
           }
         }
       }
-      if (poll && !stopper.signal.aborted) timer = setTimeout(() => void load(), POLL_MILLISECONDS);
+      if (poll && !stopper.signal.aborted) timer = setTimeout(() => void load(true), POLL_MILLISECONDS);
     };
-    void load();
+    void load(false);
     return () => {
       stopper.abort();
       clearTimeout(timer);

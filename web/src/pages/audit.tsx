@@ -9,11 +9,11 @@ const PAGE = 200;
 export function AuditPage(props: { me: Me }) {
   const [limit, setLimit] = useState(PAGE);
   const may = props.me.role === "admin";
-  const loaded = useLoaded<AuditEntry[] | { entries: AuditEntry[] }>(may ? `/api/audit?limit=${limit}` : null);
+  const loaded = useLoaded<{ entries: AuditEntry[] }>(may ? `/api/audit?limit=${limit}` : null);
   if (!may) return <p class="problem">{say("adminsOnly")}</p>;
   if (loaded.error && !loaded.data) return <p class="problem">{say("failed", { detail: loaded.error.message })}</p>;
   if (!loaded.data) return <p class="loading">{say("loading")}</p>;
-  const entries = Array.isArray(loaded.data) ? loaded.data : loaded.data.entries;
+  const { entries } = loaded.data;
   return (
     <div class="list audit">
       <table class="numbers">

@@ -258,17 +258,22 @@ function Drift(props: { data: Dashboard }) {
           </thead>
           <tbody>
             {signals.map((signal) => (
-              <tr key={signal.name}>
-                <th scope="row">{signal.name}</th>
+              <tr key={`${signal.bundle}: ${signal.name}`}>
+                <th scope="row">
+                  {signal.name}
+                  <small>{signal.bundle}</small>
+                </th>
                 <td>{number(signal.value, 3)}</td>
-                <td>
-                  {number(signal.low, 3)} – {number(signal.high, 3)}
+                <td class="limits">
+                  {signal.low === null && signal.high === null
+                    ? "–"
+                    : `${number(signal.low, 3)} – ${number(signal.high, 3)}`}
                 </td>
                 <td>
                   {signal.alarm ? (
                     <span class="chip chip-alarm">! {say("outOfLimits")}</span>
                   ) : (
-                    <span class="quiet">{say("inLimits")}</span>
+                    <span class="quiet">{say(signal.state === "collecting" ? "noData" : "inLimits")}</span>
                   )}
                 </td>
               </tr>

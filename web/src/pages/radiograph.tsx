@@ -55,8 +55,9 @@ export function Radiograph(props: Props) {
         if (left || !element.current || !canvas.current) return;
         viewer.current ??= new Viewer(element.current, canvas.current);
         if ((await viewer.current.show(uid, frame)) && !left) setBusy(false);
-      } catch {
+      } catch (error) {
         if (!left) {
+          console.error(error);
           setProblem(say("imageFailed"));
           setBusy(false);
         }

@@ -4,17 +4,16 @@ import { OutcomeChip, ProbabilityBar, StateChip } from "../parts/chips";
 import { clock, number, percent } from "../words/format";
 import { say } from "../words/language";
 
-export function ResultPanel(props: { result: Result; me: Me; changed: () => void }) {
+/** What is read first: outcome, probability beside the threshold, warnings. */
+export function Headline(props: { result: Result }) {
   const { result } = props;
   const { model, images, unreadable } = result.reading;
-  const most = images[0] ?? null;
   return (
-    <>
       <section class="headline">
         {!result.current && <p class="problem">{say("olderVersion")}</p>}
         <p class="answer">
           <OutcomeChip outcome={result.outcome} />
-          <span>{model.positive_class ?? most?.decision ?? ""}</span>
+          <span>{model.positive_class ?? images[0]?.decision ?? ""}</span>
         </p>
         {result.probability !== null && (
           <>
@@ -45,10 +44,19 @@ export function ResultPanel(props: { result: Result; me: Me; changed: () => void
           </>
         )}
       </section>
+  );
+}
+
+/** What is read when in doubt: classes and members of each image, the model, the deliveries. */
+export function ResultDetails(props: { result: Result; me: Me; changed: () => void }) {
+  const { result } = props;
+  const { model, images } = result.reading;
+  return (
+    <>
       {images.map((image, at) => (
         <details key={`${image.sop_instance_uid}/${image.frame}`} open={at === 0}>
           <summary>
-            {say("members")}
+            {say("probabilities")}
             {images.length > 1 && ` – ${say("image")} ${at + 1}`}
           </summary>
           <Members image={image} result={result} />
@@ -166,7 +174,7 @@ function Deliveries(props: { deliveries: Delivery[]; me: Me; changed: () => void
               </small>
             )}
             {delivery.reason && <small class="reason">{delivery.reason}</small>}
-            {props.me.role === "admin" && delivery.state !== "done" && delivery.state !== "overtaken" && (
+            {props.me.role === "admin" && (delivery.state === "waiting" || delivery.state === "sent") && (
               <button type="button" class="small" onClick={() => void retry(delivery.id)}>
                 {say("retry")}
               </button>

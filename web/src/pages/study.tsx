@@ -9,7 +9,7 @@ import { dicomDate, dicomTime, personName } from "../words/format";
 import { say } from "../words/language";
 import { FeedbackPanel } from "./feedback";
 import { Radiograph } from "./radiograph";
-import { ResultPanel } from "./result";
+import { Headline, ResultDetails } from "./result";
 import { Rerun } from "./worklist";
 
 export function StudyPage(props: { uid: string; me: Me }) {
@@ -65,11 +65,12 @@ export function StudyPage(props: { uid: string; me: Me }) {
         {results.length > 1 && (
           <ResultChoice results={results} chosen={result?.id ?? null} choose={setChosenResult} />
         )}
-        {result && <ResultPanel result={result} me={props.me} changed={loaded.reload} />}
+        {result && <Headline result={result} />}
         {!result && <p class="empty">{say("noResult")}</p>}
         {result && result.outcome !== "refused" && (
           <FeedbackPanel key={result.id} result={result} me={props.me} changed={loaded.reload} />
         )}
+        {result && <ResultDetails result={result} me={props.me} changed={loaded.reload} />}
         {props.me.role === "admin" && job && (
           <p>
             <Rerun uid={study.study_uid} done={loaded.reload} />

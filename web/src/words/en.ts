@@ -100,7 +100,7 @@ export const en = {
   readIn: "in {seconds} s",
   classes: "Probability of each class",
   members: "Each member",
-  ensemble: "Ensemble",
+  probabilities: "Probabilities",
   spread: "Spread between members",
   decision: "Decision",
   operatingPoint: "Operating point",

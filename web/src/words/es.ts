@@ -97,7 +97,7 @@ export const es: Words = {
   readIn: "en {seconds} s",
   classes: "Probabilidad de cada clase",
   members: "Cada miembro",
-  ensemble: "Conjunto",
+  probabilities: "Probabilidades",
   spread: "Dispersión entre miembros",
   decision: "Decisión",
   operatingPoint: "Punto de operación",
