@@ -1,9 +1,12 @@
 """From the images of a job to what a bundle says of the study, through real decoder processes."""
 
+import contextlib
 import os
 import signal
 import threading
+import time
 import zlib
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -36,9 +39,21 @@ def impatient(small_bundle, tmp_path, configure):
 
 
 def decoders() -> list[int]:
-    """Process ids of all decoders of this process."""
-    children = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
-    return [child.pid for child in children if "worker_process" in " ".join(child.cmdline())]
+    """Process ids of all decoders of this process that are alive."""
+    found = []
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            alive = child.status() != psutil.STATUS_ZOMBIE
+            if alive and "worker_process" in " ".join(child.cmdline()):
+                found.append(child.pid)
+    return found
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def reasons(reading: StudyReading) -> dict[str, str]:
@@ -208,7 +223,7 @@ def test_a_file_that_crashes_its_decoder_costs_that_image_only(reader, tmp_path)
             with (tmp_path / "crash.dcm").open("wb"):
                 for decoder in decoders():
                     os.kill(decoder, signal.SIGKILL)
-                    os.waitid(os.P_PID, decoder, os.WEXITED | os.WNOWAIT)  # its owner asks how it ended
+                    until(lambda: decoder not in decoders())  # noqa: B023 - called at once
 
     thread = threading.Thread(target=crash)
     thread.start()
