@@ -7,7 +7,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -24,6 +23,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 from sqlalchemy import func, select
+from waiting import eventually
 
 from freezeframe.pacs import database as database_module
 from freezeframe.pacs.database import open_database
@@ -332,19 +332,12 @@ def test_a_failure_of_one_does_not_spoil_the_rows_of_others(keeper, database, im
     ]
     for thread in threads[1:]:
         thread.start()
-    wait_until(lambda: len(writer._waiting) == 4)
+    eventually(lambda: len(writer._waiting) == 4)
     go_on.set()
     for thread in threads:
         thread.join(60)
     assert outcomes == {0: "done", 1: "done", 2: "failed", 3: "done", 4: "done"}
     assert sorted(row.path for row in rows(database, Refused)) == ["1", "3", "4"]
-
-
-def wait_until(condition, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.01)
 
 
 FULL_DISK = """
