@@ -191,19 +191,28 @@ def count_attempt(database: Database, parcel: Parcel, reason: str) -> None:
 
 
 def pause(
-    database: Database, configuration: NodeConfiguration, destination: str, reason: str, now: float
+    database: Database,
+    configuration: NodeConfiguration,
+    destination: str,
+    reason: str,
+    longer: bool,
+    now: float,
 ) -> None:
-    """Leave a destination alone that can't be reached, longer each time."""
+    """Leave a destination alone that can't be reached: longer each time, or for `first_wait` only.
+
+    The latter is for one that fell silent over an object: the object waits longer each time, and so long as the
+    destination's own time is shorter the others get there before it.
+    """
     name = _cursor(destination)
-    failures = 1
+    failures = int(longer)
     try:
         with database.transaction() as session:
             cursor = session.get(Cursor, name, with_for_update=True)
             if cursor is None:
                 cursor = Cursor(name=name, value={}, at=now)
                 session.add(cursor)
-            failures = int(cursor.value.get("failures", 0)) + 1
-            until = now + wait(failures, configuration.limits)
+            failures = int(cursor.value.get("failures", 0)) + longer
+            until = now + wait(failures if longer else 1, configuration.limits)
             since = cursor.value.get("since", now)
             cursor.value = {"failures": failures, "since": since, "until": until, "reason": reason}
             cursor.at = now

@@ -211,7 +211,7 @@ def _store(association: Association, parcel: Parcel) -> Answer:
     if code_to_category(code) == "Warning" or 0xB000 <= code <= 0xBFFF:
         return Answer(parcel, True, f"stored with warning 0x{code:04X}")
     if 0xA700 <= code <= 0xA7FF:
-        raise UnreachableError(f"it is out of resources (C-STORE status 0x{code:04X})", parcel)
+        raise UnreachableError(f"it is out of resources (C-STORE status 0x{code:04X})")
     return Answer(parcel, False, f"C-STORE status 0x{code:04X}", is_final=code not in NOT_OF_THE_OBJECT)
 
 

@@ -309,14 +309,14 @@ class _Sending:
             rest = [parcel for parcel in self._parcels if parcel.delivery_id not in self._settled]
             claims.hold(self._database, rest, self._held_at)
 
-    def _pause(self, reason: str, parcel: Parcel | None) -> None:
-        if parcel is not None:
-            # It may be what the destination does not survive: it waits for itself, and the others are tried before it.
-            self._note(Answer(parcel, False, reason))
+    def _pause(self, reason: str, blamed: Parcel | None) -> None:
+        if blamed is not None:
+            self._note(Answer(blamed, False, reason))
         else:
             parcel = next(
                 (entry for entry in self._parcels if entry.delivery_id not in self._answered),
                 self._parcels[0],
             )
             claims.count_attempt(self._database, parcel, reason)
-        claims.pause(self._database, self._configuration, self._target.name, reason, self._clock())
+        name, longer = self._target.name, blamed is None
+        claims.pause(self._database, self._configuration, name, reason, longer, self._clock())
