@@ -61,14 +61,14 @@ def test_a_message_says_finding_probability_and_decision(folder):
     assert found["111012"] == ["87.0000"]
     assert found["122411"] == ["42.0000"]
     assert found["121052"] == ["52101004^Present^SCT"]
-    assert found["121077"] == ["pneumonia at the operating point."]
+    assert found["121077"] == ["Positive for pneumonia at the operating point."]
     assert len(found["121106"]) == 2
 
 
 def test_a_negative_message_says_that_the_finding_is_absent(folder):
     found = observations(message(folder, 0.03))
     assert found["121052"] == ["272519000^Absent^SCT"]
-    assert found["121077"] == ["Not pneumonia at the operating point."]
+    assert found["121077"] == ["Negative for pneumonia at the operating point."]
 
 
 def test_a_message_of_a_refused_study_says_why_in_the_chosen_language(folder):

@@ -52,6 +52,7 @@ ODD = {
     },
     "knee": {"BodyPartExamined": "KNEE", "ImageLaterality": "L", "TimezoneOffsetFromUTC": "+0900"},
     "table": {"WindowCenter": None, "WindowWidth": None, "VOILUTSequence": Sequence([lut()])},
+    "frames in a class that has one": {"NumberOfFrames": 2},
     "private class": {"SOPClassUID": UID("1.2.3.4.5.6.7"), "StationName": "X"},
 }  # fmt: skip
 

@@ -10,7 +10,16 @@ from pathlib import Path
 
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
-from pydicom.uid import ComputedRadiographyImageStorage
+from pydicom.uid import (
+    ComputedRadiographyImageStorage,
+    CTImageStorage,
+    DigitalIntraOralXRayImageStorageForPresentation,
+    DigitalMammographyXRayImageStorageForPresentation,
+    DigitalXRayImageStorageForPresentation,
+    DigitalXRayImageStorageForProcessing,
+    MRImageStorage,
+    SecondaryCaptureImageStorage,
+)
 
 from freezeframe.imaging.header import integer, number, opened
 from freezeframe.imaging.image import UnreadableImage
@@ -18,6 +27,17 @@ from freezeframe.pacs import uids
 
 KNOWN_CLASS = ComputedRadiographyImageStorage
 """highdicom refuses to refer to images of classes that it does not know, and takes some for enhanced ones."""
+_SINGLE_FRAME = {
+    ComputedRadiographyImageStorage,
+    CTImageStorage,
+    DigitalIntraOralXRayImageStorageForPresentation,
+    DigitalMammographyXRayImageStorageForPresentation,
+    DigitalXRayImageStorageForPresentation,
+    DigitalXRayImageStorageForProcessing,
+    MRImageStorage,
+    SecondaryCaptureImageStorage,
+}
+"""Classes of which no frame may be referred to by its number, even where one holds several."""
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 _UNPAIRED = {
     "ABDOMEN", "ABDOMENPELVIS", "AORTA", "BLADDER", "BRAIN", "CHEST", "CHESTABDOMEN", "CHESTABDPELVIS", "COCCYX",
@@ -71,7 +91,9 @@ class SourceImage:
 
     @property
     def frames(self) -> int:
-        """Number of frames that the header declares, at least 1."""
+        """Number of frames that the header declares and the class of the object allows, at least 1."""
+        if self.reference.SOPClassUID in _SINGLE_FRAME:
+            return 1
         return int(self.reference.get("NumberOfFrames", 1))
 
     @property
