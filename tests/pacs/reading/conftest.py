@@ -1,7 +1,11 @@
 """Small bundles for tests of reading."""
 
+import time
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
+import pg8000.native
 import pytest
 from safetensors.numpy import save
 
@@ -9,6 +13,10 @@ from bundle.making import head_weights, make_bundle, make_graph
 from freezeframe.bundle.runtime.contents import HEAT
 from freezeframe.imaging.preprocess import Preprocessing
 from freezeframe.pacs.configuration import NodeConfiguration
+from freezeframe.pacs.database import Database, open_database
+
+PACS = {"kind": "dicom", "name": "archive", "ae_title": "ARCHIVE", "address": "127.0.0.1", "port": 1}
+"""Where results go; nobody listens there."""
 
 
 @pytest.fixture(scope="session")
@@ -39,6 +47,23 @@ def dark_is_nothing(tmp_path_factory) -> Path:
         size=64,
         changes={"members": [member], "operating_points": []},
     )
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def node(request, tmp_path, small_bundle) -> Iterator[tuple[Database, NodeConfiguration]]:
+    """A new database of each kind, and the configuration of a node that uses it."""
+    more: dict[str, object] = {"destinations": [PACS]}
+    if request.param == "postgresql":
+        port = request.getfixturevalue("postgresql_port")
+        name = f"reading_{time.monotonic_ns()}"
+        with closing(
+            pg8000.native.Connection("node", host="127.0.0.1", port=port, database="postgres")
+        ) as one:
+            one.run(f"CREATE DATABASE {name}")
+        more["database"] = f"postgresql+pg8000://node@127.0.0.1:{port}/{name}"
+    configuration = configured(tmp_path / "node", small_bundle, **more)
+    with closing(open_database(configuration)) as database:
+        yield database, configuration
 
 
 def configured(folder: Path, bundle: Path, **more: object) -> NodeConfiguration:

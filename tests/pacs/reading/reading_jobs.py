@@ -1,6 +1,9 @@
 """Studies and jobs in a database, for tests of what reads them."""
 
+from pathlib import Path
 from typing import Any
+
+from films import make, radiograph, write
 
 from freezeframe.pacs.database import Database
 from freezeframe.pacs.tables import JOB_WAITING, WAITING, Image, Job, Study
@@ -74,6 +77,19 @@ def add_job(session: Any, study: Study, bundle: str, uids: Any, now: float = NOW
     session.add(job)
     session.flush()
     return job
+
+
+def add_film(database: Database, folder: Path, number: int, films: int = 1, **fields: Any) -> list[int]:
+    """Add a study of real files, with UIDs that are its own, and return its jobs."""
+    paths, uids = [], []
+    for place in range(1, films + 1):
+        uid = f"1.2.3.{number}.{place}"
+        elements = {"StudyInstanceUID": f"1.2.3.{number}", "SeriesInstanceUID": f"1.2.3.{number}.0"}
+        image = make(radiograph(100 * number + place), place, SOPInstanceUID=uid, **elements)
+        paths.append(f"images/1.2.3.{number}/{uid}.dcm")
+        uids.append(uid)
+        write(image, folder / paths[-1])
+    return add_study(database, number, tuple(paths), uids=tuple(uids), **fields)
 
 
 def get(database: Database, job_id: int) -> tuple[Job, Study]:
