@@ -36,7 +36,9 @@ function licences(): Plugin {
       }
       const texts = [...packages].sort().map((folder) => {
         const { name, version, license } = JSON.parse(readFileSync(join(folder, "package.json"), "utf8"));
-        const file = readdirSync(folder).sort().find((entry) => /^licen[cs]e/i.test(entry));
+        const file = readdirSync(folder)
+          .sort()
+          .find((entry) => /^licen[cs]e/i.test(entry));
         const text = file && existsSync(join(folder, file)) ? readFileSync(join(folder, file), "utf8").trim() : "";
         return `${name} ${version} (${license})\n\n${text}\n`;
       });

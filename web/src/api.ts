@@ -154,7 +154,15 @@ export interface Dashboard {
   specificity: Rate;
   over_time: { week: string; sensitivity: Rate; specificity: Rate }[];
   states: Record<string, number>;
-  drift: { bundle: string; name: string; state: string; value: number | null; low: number | null; high: number | null; alarm: boolean }[];
+  drift: {
+    bundle: string;
+    name: string;
+    state: string;
+    value: number | null;
+    low: number | null;
+    high: number | null;
+    alarm: boolean;
+  }[];
 }
 
 export interface AuditEntry {

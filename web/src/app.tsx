@@ -53,7 +53,9 @@ export function App() {
       </div>
     );
   }
-  return <Inside key={language()} me={session.me} choose={choose} leave={() => setSession({ kind: "out", ended: false })} />;
+  return (
+    <Inside key={language()} me={session.me} choose={choose} leave={() => setSession({ kind: "out", ended: false })} />
+  );
 }
 
 function Inside(props: { me: Me; choose: (chosen: Language) => void; leave: () => void }) {
@@ -114,11 +116,7 @@ function Inside(props: { me: Me; choose: (chosen: Language) => void; leave: () =
 }
 
 function Brand(props: { title?: string | undefined }) {
-  return (
-    <span class="brand">
-      freezeframe{props.title && <small>{props.title}</small>}
-    </span>
-  );
+  return <span class="brand">freezeframe{props.title && <small>{props.title}</small>}</span>;
 }
 
 /** Always there, on each page and in each language. */

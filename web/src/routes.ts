@@ -1,10 +1,6 @@
 import { useEffect, useState } from "preact/hooks";
 
-export type Route =
-  | { page: "worklist" }
-  | { page: "study"; uid: string }
-  | { page: "dashboard" }
-  | { page: "audit" };
+export type Route = { page: "worklist" } | { page: "study"; uid: string } | { page: "dashboard" } | { page: "audit" };
 
 export const paths = {
   worklist: "/",

@@ -36,7 +36,13 @@ export function AuditPage(props: { me: Me }) {
               <td>{entry.who}</td>
               <td>{entry.what}</td>
               <td class="hash">{entry.target}</td>
-              <td>{entry.outcome === "success" ? say("success") : entry.outcome === "failure" ? say("failure") : entry.outcome}</td>
+              <td>
+                {entry.outcome === "success"
+                  ? say("success")
+                  : entry.outcome === "failure"
+                    ? say("failure")
+                    : entry.outcome}
+              </td>
               <td>{entry.detail}</td>
             </tr>
           ))}

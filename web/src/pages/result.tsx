@@ -9,41 +9,41 @@ export function Headline(props: { result: Result }) {
   const { result } = props;
   const { model, images, unreadable } = result.reading;
   return (
-      <section class="headline">
-        {!result.current && <p class="problem">{say("olderVersion")}</p>}
-        <p class="answer">
-          <OutcomeChip outcome={result.outcome} />
-          <span>{model.positive_class ?? images[0]?.decision ?? ""}</span>
-        </p>
-        {result.probability !== null && (
-          <>
-            <ProbabilityBar value={result.probability} threshold={model.threshold} strong />
-            {model.threshold !== null && (
-              <p class="quiet">
-                {say("threshold")} {percent(model.threshold)}
-                {model.operating_point && ` (${model.operating_point})`}
-              </p>
-            )}
-          </>
-        )}
-        {result.warnings.length > 0 && (
-          <ul class="warnings" aria-label={say("warnings")}>
-            {distinct(result.warnings.map((warning) => warning.sentence)).map((sentence) => (
-              <li key={sentence}>{sentence}</li>
+    <section class="headline">
+      {!result.current && <p class="problem">{say("olderVersion")}</p>}
+      <p class="answer">
+        <OutcomeChip outcome={result.outcome} />
+        <span>{model.positive_class ?? images[0]?.decision ?? ""}</span>
+      </p>
+      {result.probability !== null && (
+        <>
+          <ProbabilityBar value={result.probability} threshold={model.threshold} strong />
+          {model.threshold !== null && (
+            <p class="quiet">
+              {say("threshold")} {percent(model.threshold)}
+              {model.operating_point && ` (${model.operating_point})`}
+            </p>
+          )}
+        </>
+      )}
+      {result.warnings.length > 0 && (
+        <ul class="warnings" aria-label={say("warnings")}>
+          {distinct(result.warnings.map((warning) => warning.sentence)).map((sentence) => (
+            <li key={sentence}>{sentence}</li>
+          ))}
+        </ul>
+      )}
+      {unreadable.length > 0 && (
+        <>
+          <h3>{say("unreadable")}</h3>
+          <ul class="warnings">
+            {distinct(unreadable.map(([, reason]) => reason)).map((reason) => (
+              <li key={reason}>{reason}</li>
             ))}
           </ul>
-        )}
-        {unreadable.length > 0 && (
-          <>
-            <h3>{say("unreadable")}</h3>
-            <ul class="warnings">
-              {distinct(unreadable.map(([, reason]) => reason)).map((reason) => (
-                <li key={reason}>{reason}</li>
-              ))}
-            </ul>
-          </>
-        )}
-      </section>
+        </>
+      )}
+    </section>
   );
 }
 
@@ -129,7 +129,10 @@ function Members(props: { image: ImageReading; result: Result }) {
             <tr key={member}>
               <th scope="row">{member}</th>
               <td>
-                <ProbabilityBar value={probabilities[named] ?? null} threshold={named === positive ? threshold : null} />
+                <ProbabilityBar
+                  value={probabilities[named] ?? null}
+                  threshold={named === positive ? threshold : null}
+                />
               </td>
             </tr>
           ))}

@@ -44,7 +44,6 @@ export function StudyPage(props: { uid: string; me: Me }) {
           <span aria-hidden="true">‹</span> {say("worklist")}
         </a>
         <Person study={study} />
-        <span class="gap" />
         <StateChip state={study.state} />
         <span class="steps">
           <button type="button" disabled={!neighbour(props.uid, -1)} onClick={() => move(-1)}>
@@ -62,9 +61,7 @@ export function StudyPage(props: { uid: string; me: Me }) {
       <aside class="panel">
         {study.reason && <p class="problem">{study.reason}</p>}
         {job?.reason && job.reason !== study.reason && <p class="problem">{job.reason}</p>}
-        {results.length > 1 && (
-          <ResultChoice results={results} chosen={result?.id ?? null} choose={setChosenResult} />
-        )}
+        {results.length > 1 && <ResultChoice results={results} chosen={result?.id ?? null} choose={setChosenResult} />}
         {result && <Headline result={result} />}
         {!result && <p class="empty">{say("noResult")}</p>}
         {result && result.outcome !== "refused" && (
@@ -150,12 +147,7 @@ function ResultChoice(props: { results: Result[]; chosen: number | null; choose:
   return (
     <div class="tabs" role="group" aria-label={say("result")}>
       {props.results.map((one) => (
-        <button
-          type="button"
-          key={one.id}
-          aria-pressed={one.id === props.chosen}
-          onClick={() => props.choose(one.id)}
-        >
+        <button type="button" key={one.id} aria-pressed={one.id === props.chosen} onClick={() => props.choose(one.id)}>
           {one.bundle} · {say("versionOf", { version: one.version })}
           {one.current && ` · ${say("current")}`}
         </button>

@@ -117,7 +117,9 @@ export function WorklistPage(props: { me: Me }) {
         {!loaded.data && !loaded.error && <p class="loading">{say("loading")}</p>}
         {loaded.error && !loaded.data && <p class="problem">{say("failed", { detail: loaded.error.message })}</p>}
         {loaded.data && studies.length === 0 && (
-          <p class="empty">{say(query({ ...asked, order: "urgent" }) === query(EMPTY) ? "noStudiesYet" : "noStudies")}</p>
+          <p class="empty">
+            {say(query({ ...asked, order: "urgent" }) === query(EMPTY) ? "noStudiesYet" : "noStudies")}
+          </p>
         )}
         {studies.length > 0 && (
           <table class="worklist">
@@ -129,7 +131,7 @@ export function WorklistPage(props: { me: Me }) {
                 <th class="wide">{say("study")}</th>
                 <th>{say("state")}</th>
                 <th>{say("warnings")}</th>
-                <th class="wide">{say("feedback")}</th>
+                <th class="optional">{say("feedback")}</th>
                 <th>{say("received")}</th>
               </tr>
             </thead>
@@ -175,7 +177,9 @@ function Row(props: {
     props.choose();
     go(path);
   };
-  const modalities = Array.isArray(study.modalities) ? study.modalities.join(" ") : study.modalities.replace(/\\/g, " ");
+  const modalities = Array.isArray(study.modalities)
+    ? study.modalities.join(" ")
+    : study.modalities.replace(/\\/g, " ");
   return (
     <tr
       id={`row-${study.study_uid}`}
@@ -201,7 +205,9 @@ function Row(props: {
         >
           {personName(study.patient_name)}
         </a>
-        <small>{[study.patient_id, study.patient_sex, dicomDate(study.patient_birth_date)].filter(Boolean).join(" · ")}</small>
+        <small>
+          {[study.patient_id, study.patient_sex, dicomDate(study.patient_birth_date)].filter(Boolean).join(" · ")}
+        </small>
       </td>
       <td class="wide">
         {modalities} {study.description}
@@ -227,7 +233,7 @@ function Row(props: {
       <td>
         <Warnings count={study.warnings} />
       </td>
-      <td class="wide">
+      <td class="optional">
         <VerdictChip verdict={study.feedback} />
       </td>
       <td class="when">

@@ -71,7 +71,13 @@ export function Bars(props: { bars: Bar[]; title: string }) {
         return (
           <g key={bar.label}>
             <title>{`${bar.label}: ${[bar.total, ...bar.parts.map((part) => part.value)].join(" / ")}`}</title>
-            <rect class="bar" x={x} width={width} y={place(bar.total / top)} height={place(0) - place(bar.total / top)} />
+            <rect
+              class="bar"
+              x={x}
+              width={width}
+              y={place(bar.total / top)}
+              height={place(0) - place(bar.total / top)}
+            />
             {bar.parts.map((part) => {
               const from = below;
               below += part.value;

@@ -31,8 +31,8 @@ export function Warnings(props: { count: number }) {
   if (props.count === 0) return <span class="quiet">–</span>;
   return (
     <span class="chip chip-warning">
-      <span aria-hidden="true">!</span>{" "}
-      {props.count === 1 ? say("oneWarning") : say("manyWarnings", { count: props.count })}
+      <span aria-hidden="true">!</span> {props.count}{" "}
+      <span class="count-words">{props.count === 1 ? say("oneWarning") : say("manyWarnings")}</span>
     </span>
   );
 }

@@ -2,8 +2,15 @@
 
 /** Colours from cold to hot, of matplotlib's "inferno": ordered in brightness, so that no colour has to be told from another. */
 const INFERNO = [
-  [0, 0, 4], [31, 12, 72], [85, 15, 109], [136, 34, 106], [186, 54, 85],
-  [227, 89, 51], [249, 140, 10], [249, 201, 50], [252, 255, 164],
+  [0, 0, 4],
+  [31, 12, 72],
+  [85, 15, 109],
+  [136, 34, 106],
+  [186, 54, 85],
+  [227, 89, 51],
+  [249, 140, 10],
+  [249, 201, 50],
+  [252, 255, 164],
 ] as const;
 
 /** Below it nothing is drawn: the model says nothing for the positive class there. */
@@ -71,9 +78,12 @@ export function draw(canvas: HTMLCanvasElement, corners: Corners | null, overlay
   const { origin, right, down } = corners;
   // From fractions of the image to pixels of the canvas.
   const toCanvas = [
-    scale * (right[0] - origin[0]), scale * (right[1] - origin[1]),
-    scale * (down[0] - origin[0]), scale * (down[1] - origin[1]),
-    scale * origin[0], scale * origin[1],
+    scale * (right[0] - origin[0]),
+    scale * (right[1] - origin[1]),
+    scale * (down[0] - origin[0]),
+    scale * (down[1] - origin[1]),
+    scale * origin[0],
+    scale * origin[1],
   ] as const;
   if (overlay.heat && overlay.opacity > 0) {
     context.setTransform(...toCanvas);

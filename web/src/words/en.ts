@@ -39,8 +39,8 @@ export const en = {
   probability: "Probability",
   received: "Received",
   warnings: "Warnings",
-  oneWarning: "1 warning",
-  manyWarnings: "{count} warnings",
+  oneWarning: "warning",
+  manyWarnings: "warnings",
   noStudies: "No study fits these filters.",
   noStudiesYet: "No studies yet. They appear here when the node receives them.",
   studyCount: "{count} studies",
@@ -181,7 +181,8 @@ export const en = {
   reviewed: "Reviewed",
   agreed: "Agreed",
   since: "since {time}",
-  feedbackBias: "Readers see the model's answer first and choose which studies they review: these figures are no trial.",
+  feedbackBias:
+    "Readers see the model's answer first and choose which studies they review: these figures are no trial.",
   // audit
   time: "Time",
   who: "Who",
