@@ -1,12 +1,11 @@
 """What a received file says of itself: read from its first bytes, with bounds, before it is kept."""
 
 import mmap
-import warnings
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydicom.charset import convert_encodings, decode_bytes
+from pydicom.charset import convert_encodings, decode_bytes, python_encoding
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian
 
 from freezeframe.errors import FreezeframeError
@@ -138,14 +137,11 @@ def _uid(value: bytes, what: str) -> str:
 
 
 def _texts(values: dict[int, bytes]) -> dict[str, str]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pydicom's of character sets: such text is read as Latin-1
-        try:
-            named = values.get(_CHARACTER_SET, b"").decode("ascii").replace("\0", "").split("\\")
-            encodings = convert_encodings([name.strip() for name in named])
-        except (UnicodeDecodeError, LookupError, ValueError):
-            encodings = ["latin-1"]
-        return {name: _text(values.get(tag, b""), encodings) for name, tag in _TEXTS.items()}
+    named = values.get(_CHARACTER_SET, b"").decode("ascii", "replace").replace("\0", "").split("\\")
+    named = [name.strip() for name in named]
+    # Text in a character set that nobody knows is read as Latin-1, which takes any byte.
+    encodings = convert_encodings(named) if set(named) <= python_encoding.keys() else ["latin-1"]
+    return {name: _text(values.get(tag, b""), encodings) for name, tag in _TEXTS.items()}
 
 
 def _text(value: bytes, encodings: list[str]) -> str:

@@ -90,20 +90,21 @@ def answer(
     ProtocolError
         If the PDU is broken.
     """
-    request = _decode(body)
-    calling, called = request.calling_ae_title.strip(), request.called_ae_title.strip()
-    if not int.from_bytes(body[:2]) & 1:
-        reason = "It speaks another version of the protocol."
-        return Rejected(calling, 1, 2, 2, Refusal(reason, "Update the caller."))
-    if request.application_context_name != _APPLICATION_CONTEXT:
-        reason = "It asks for another application context than DICOM's."
-        return Rejected(calling, 1, 1, 2, Refusal(reason, "Check what calls there."))
+    # Strangers are refused by the fixed fields, before anything else that they sent is looked at.
+    called, calling = _title(body[4:20]), _title(body[20:36])
     found = find_peer(configuration, calling, address, certificate_sha256)
     if isinstance(found, Refusal):
         return Rejected(calling, 1, 1, 3, found)
     if called != configuration.ae_title:
         action = f"Set the called AE title to {configuration.ae_title} at the caller."
         return Rejected(calling, 1, 1, 7, Refusal(f"It calls the AE title '{called}'.", action))
+    if not int.from_bytes(body[:2]) & 1:
+        reason = "It speaks another version of the protocol."
+        return Rejected(calling, 1, 2, 2, Refusal(reason, "Update the caller."))
+    request = _decode(body)
+    if request.application_context_name != _APPLICATION_CONTEXT:
+        reason = "It asks for another application context than DICOM's."
+        return Rejected(calling, 1, 1, 2, Refusal(reason, "Check what calls there."))
     return _accept(request, found, configuration)
 
 
@@ -113,20 +114,22 @@ def too_many(calling_ae: str, most: int) -> Rejected:
     return Rejected(calling_ae, 2, 3, 2, Refusal(f"All {most} associations are taken.", action))
 
 
+def _title(field: memoryview) -> str:
+    title = bytes(field)
+    if not title.isascii() or not title.decode("ascii").isprintable() or not title.strip():
+        raise ProtocolError("an association request without AE titles")
+    return title.decode("ascii").strip()
+
+
 def _decode(body: memoryview) -> A_ASSOCIATE:
     try:
         pdu = A_ASSOCIATE_RQ()
         # pynetdicom decodes a PDU with its header.
         pdu.decode(bytes((ASSOCIATE_RQ, 0)) + len(body).to_bytes(4) + bytes(body))
-        request = pdu.to_primitive()
-        if not request.calling_ae_title or not request.called_ae_title:
-            raise ProtocolError("an association request without AE titles")
-    except ProtocolError:
-        raise
+        return pdu.to_primitive()
     # Its decoders raise whatever broken bytes lead them to.
     except Exception:
         raise ProtocolError("an association request that is broken") from None
-    return request
 
 
 def _accept(request: A_ASSOCIATE, peer: Peer, configuration: NodeConfiguration) -> Accepted:
