@@ -308,7 +308,7 @@ def add_study(
                     result_id=result.id,
                     user="reader-1",
                     verdict=said,
-                    label=label,
+                    label=right_class,
                     remark=remark,
                     at=at + 600,
                 )

@@ -55,8 +55,7 @@ def router(database: Database, access: Access) -> APIRouter:
                 user=account.user[:64],
                 verdict=said.verdict,
                 label=said.label if said.verdict == "correct" else "",
-                # PostgreSQL takes no NUL and no half of a surrogate pair.
-                remark=said.remark.replace("\0", "").encode(errors="replace").decode(),
+                remark=said.remark.replace("\0", ""),  # which PostgreSQL does not take
                 at=now,
             )
             session.add(entry)

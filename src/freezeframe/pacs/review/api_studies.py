@@ -1,6 +1,5 @@
 """The worklist, one study, and reading it again."""
 
-import re
 import time
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
@@ -92,8 +91,7 @@ def language_of(request: Request, configuration: NodeConfiguration) -> details.L
 
 
 def _searchable(text: str) -> str:
-    # PostgreSQL takes no NUL and no half of a surrogate pair.
-    return re.sub("[\0\ud800-\udfff]", "", text)
+    return text.replace("\0", "")  # which PostgreSQL does not take
 
 
 def _study(session: Session, study_uid: str) -> Study:
@@ -104,12 +102,13 @@ def _study(session: Session, study_uid: str) -> Study:
 
 
 def _newest_jobs(session: Session, study: Study) -> list[int]:
-    """Return what to read again: what was put aside, else the whole newest version."""
-    query = select(Job).where(Job.study_id == study.id).order_by(Job.version.desc(), Job.id)
-    jobs = session.scalars(query).all()
-    newest = [job for job in jobs if job.version == jobs[0].version]
-    aside = [job.id for job in newest if job.state == JOB_QUARANTINED]
-    return aside or [job.id for job in newest]
+    """Return what to read again: what was put aside, else the newest version by every bundle."""
+    query = select(Job).where(Job.study_id == study.id).order_by(Job.version.desc(), Job.id.desc())
+    newest: dict[str, Job] = {}
+    for job in session.scalars(query):
+        newest.setdefault(job.bundle, job)
+    aside = [job.id for job in newest.values() if job.state == JOB_QUARANTINED]
+    return sorted(aside or [job.id for job in newest.values()])
 
 
 def _image(image: Image, configuration: NodeConfiguration, describe: Callable[..., Any]) -> dict[str, Any]:
