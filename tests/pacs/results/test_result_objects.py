@@ -171,7 +171,10 @@ def test_the_template_validator_finds_no_errors_in_reports_and_finds_a_broken_on
     for path in paths[:2]:
         path.write_bytes(make(folder, radiographs["DX"], path.stem)[0].content)
     broken = dcmread(paths[0])
-    broken.ContentSequence = [item for item in broken.ContentSequence if item.ValueType != "CODE"]
+    (procedure,) = (
+        item for item in broken.ContentSequence if item.ConceptNameCodeSequence[0].CodeValue == "121058"
+    )
+    procedure.ConceptCodeSequence[0].CodeValue = "12345"
     broken.save_as(paths[2])
     with ThreadPoolExecutor(2) as pool:
         positive, refused, control = pool.map(template_errors, paths)
