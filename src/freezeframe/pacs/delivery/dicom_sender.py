@@ -108,8 +108,7 @@ def send(
             if answer.stored:
                 stored.append(parcel)
             yield answer
-        if commitments is not None and stored:
-            _ask(association, stored, commitments)
+        if commitments is not None and stored and _ask(association, stored, commitments):
             reported.wait(LINGER_SECONDS)
 
 
@@ -158,9 +157,11 @@ def _associated(
         )
     except OSError as error:
         raise UnreachableError(f"its address can't be resolved ({type(error).__name__})") from None
-    if not association.is_established:
+    was_accepted = getattr(association.acceptor.primitive, "result", None) == 0
+    if not association.is_established and not was_accepted:
         raise UnreachableError(_why_not(association))
     try:
+        # One that accepts the association and none of its contexts can be reached: pynetdicom has aborted then.
         yield association
     finally:
         if association.is_established:
@@ -172,9 +173,7 @@ def _why_not(association: Association) -> str:
         answer = association.acceptor.primitive
         source, reason = getattr(answer, "result_source", None), getattr(answer, "diagnostic", None)
         return f"it rejects the association (source {source}, reason {reason} of PS3.8, table 9-21)"
-    if association.is_aborted:
-        return "no association: it aborts, does not answer, or can't be connected to"
-    return "it accepts nothing of what was offered"
+    return "no association: it aborts, does not answer, or can't be connected to"
 
 
 def _set_up_socket(event: evt.Event) -> None:
@@ -190,7 +189,7 @@ def _store(association: Association, parcel: Parcel) -> Answer:
         for context in association.accepted_contexts
         if context.abstract_syntax == parcel.sop_class_uid
     ]
-    if not association.is_established:
+    if accepted and not association.is_established:
         raise UnreachableError("it ended the association")
     if not accepted:
         return Answer(
@@ -215,13 +214,13 @@ def _store(association: Association, parcel: Parcel) -> Answer:
     return Answer(parcel, False, f"C-STORE status 0x{code:04X}", is_final=code not in NOT_OF_THE_OBJECT)
 
 
-def _ask(association: Association, parcels: Sequence[Parcel], commitments: Commitments) -> None:
-    """Send N-ACTION (PS3.4, section J.3.2)."""
-    if not association.is_established:
-        raise UnreachableError("it ended the association")
+def _ask(association: Association, parcels: Sequence[Parcel], commitments: Commitments) -> bool:
+    """Send N-ACTION (PS3.4, section J.3.2); return whether a result may come."""
     if all(context.abstract_syntax != COMMITMENT for context in association.accepted_contexts):
         commitments.refused(parcels, "it offers no storage commitment")
-        return
+        return False
+    if not association.is_established:
+        raise UnreachableError("it ended the association")
     request = Dataset()
     request.TransactionUID = commitments.begin(parcels)
     request.ReferencedSOPSequence = []
@@ -239,3 +238,5 @@ def _ask(association: Association, parcels: Sequence[Parcel], commitments: Commi
         LOGGER.warning("A request for storage commitment was not answered.")
     elif int(status.Status) != 0x0000:
         commitments.refused(parcels, f"N-ACTION status 0x{int(status.Status):04X}")
+        return False
+    return True
