@@ -11,8 +11,8 @@ from freezeframe.pacs import uids
 from freezeframe.pacs.configuration import NodeConfiguration
 from freezeframe.pacs.reading.findings import ImageReading, StudyReading
 from freezeframe.pacs.results.source import SourceImage, printable
+from freezeframe.pacs.studies.images import MANUFACTURER
 
-MANUFACTURER = "freezeframe"
 CHARACTER_SET = "ISO_IR 192"
 """UTF-8 (PS3.3, section C.12.1.1.2), in which the names of every source can be written."""
 SERIES_NUMBERS = {"sr": 9001, "sc": 9002, "gsps": 9003}
