@@ -12,11 +12,13 @@ import numpy as np
 from PIL import Image
 from pydicom import dcmread
 from pydicom.dataset import Dataset
+from pydicom.valuerep import PersonName
 
 from freezeframe.bundle.runtime.sentences import InputWarning
 from freezeframe.data.phantom import encode, plan
 from freezeframe.pacs.configuration import NodeConfiguration
 from freezeframe.pacs.reading.findings import ImageReading, Model, Region, StudyReading
+from freezeframe.pacs.results.making import MadeObject, make_objects
 
 NOW = 1_795_000_000.25
 CLASSES = (
@@ -146,3 +148,56 @@ def dciodvfy_errors(validator: Path, path: Path) -> list[str]:
     done = subprocess.run([validator, path], capture_output=True, timeout=60, check=False)
     said = (done.stdout + done.stderr).decode("utf-8", "replace").splitlines()
     return [line for line in said if line.startswith("Error")]
+
+
+def errors(folder: Path, made: list[MadeObject]) -> dict[str, list[str]]:
+    """What both validators find in DICOM objects; empty where they find nothing."""
+    found = {}
+    for number, one in enumerate(made):
+        path = folder / f"checked-{number}.dcm"
+        path.write_bytes(one.content)
+        for validator in VALIDATORS:
+            if said := dciodvfy_errors(validator, path):
+                found[f"{one.kind} by {validator}"] = said
+    return found
+
+
+OUTCOMES = {"positive": 0.87, "negative": 0.03, "refused": None}
+
+
+def make(
+    folder: Path,
+    path: Path,
+    outcome: str = "positive",
+    heat_maps: Mapping[str, Path] | None = None,
+    **results: Any,
+) -> list[MadeObject]:
+    """Make all kinds of DICOM objects of one image."""
+    return make_objects(
+        study_reading([path], OUTCOMES[outcome]),
+        sources([path]),
+        heat_maps or {},
+        configuration(folder, **{"presentation_state": True, **results}),
+        NOW,
+    )
+
+
+def parsed(made: list[MadeObject], kind: str) -> Dataset:
+    """Return the first object of a kind."""
+    return dcmread(io.BytesIO(next(one.content for one in made if one.kind == kind)))
+
+
+JAPANESE = "Yamada^Tarou=山田^太郎=やまだ^たろう"
+JAPANESE_HEADER = {
+    "SpecificCharacterSet": ["", "ISO 2022 IR 87"],
+    "PatientName": PersonName(JAPANESE, ["iso8859", "iso2022_jp"]),
+    "InstitutionName": None,
+    "StudyDescription": "胸部",
+}
+KNEE_HEADER = {
+    "BodyPartExamined": "KNEE",
+    "ImageLaterality": "L",
+    "TimezoneOffsetFromUTC": "+0900",
+    "PatientAge": "045Y",
+    "IssuerOfPatientID": "HOSPITAL",
+}

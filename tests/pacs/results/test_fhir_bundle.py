@@ -10,11 +10,6 @@ from freezeframe.pacs.results.making import make_objects
 DESTINATION = {"kind": "fhir", "name": "server", "url": "http://127.0.0.1/fhir"}
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("fhir")
-
-
 def transaction(folder, probability=0.87, change=None, alter=lambda reading: reading, **settings) -> dict:
     path = readings.phantom("CR", folder / "image.dcm", change)
     made = make_objects(

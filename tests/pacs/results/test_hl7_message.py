@@ -1,7 +1,6 @@
 from dataclasses import replace
 
 import hl7
-import pytest
 import readings
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,11 +9,6 @@ from freezeframe.pacs.results.hl7_message import addressed, escape
 from freezeframe.pacs.results.making import make_objects
 
 DESTINATION = {"kind": "hl7", "name": "ris", "address": "127.0.0.1", "port": 2575}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("hl7")
 
 
 def message(folder, probability=0.87, change=None, **settings) -> bytes:
