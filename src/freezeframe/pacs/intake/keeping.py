@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, insert, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -31,6 +31,13 @@ LOGGER = logging.getLogger(__name__)
 INCOMING, IMAGES, REFUSED = "incoming", "images", "refused"
 OTHER_BYTES = "The SOP instance UID is known with other bytes."
 """Why a file is in the folder `refused`."""
+
+# Made once: for each image anew they would take longer than they run.
+_TABLE = Image.__table__.c
+_FIND = select(_TABLE.id, _TABLE.sha256, _TABLE.path, _TABLE.deleted_at).where(
+    _TABLE.sop_instance_uid == bindparam("uid")
+)
+_ADD = insert(Image.__table__)  # type: ignore[arg-type]
 
 
 class CannotKeepError(FreezeframeError):
@@ -154,9 +161,9 @@ class Keeper:
         finally:
             path.unlink(missing_ok=True)
         LOGGER.info(
-            "image %s",
-            state,
+            "image received",
             extra={
+                "state": state,
                 "study_uid": header.study.study_uid,
                 "sop_instance_uid": header.sop_instance_uid,
                 "source": origin.source,
@@ -180,11 +187,7 @@ class Keeper:
     def _settle(self, arrival: "_Arrival") -> Literal["kept", "known", "refused"]:
         header = arrival.header
         with self._database.reading() as session:
-            found = session.execute(
-                select(Image.id, Image.sha256, Image.path, Image.deleted_at).where(
-                    Image.sop_instance_uid == header.sop_instance_uid
-                )
-            ).one_or_none()
+            found = session.execute(_FIND, {"uid": header.sop_instance_uid}).one_or_none()
         if found is None:
             place = f"{IMAGES}/{header.study.study_uid}/{header.sop_instance_uid}.dcm"
             size = self._move(arrival.path, place)
@@ -223,22 +226,23 @@ class Keeper:
         header, origin, now = arrival.header, arrival.origin, arrival.at
         patience = self._configuration.patience(origin.source)
         study_id = arrived(session, header.study, origin.source, patience, now)
-        session.add(
-            Image(
-                study_id=study_id,
-                sop_instance_uid=header.sop_instance_uid,
-                sop_class_uid=header.sop_class_uid,
-                series_uid=header.series_uid,
-                transfer_syntax_uid=header.transfer_syntax_uid,
-                path=place,
-                size=size,
-                sha256=arrival.sha256,
-                source=origin.source,
-                calling_ae=origin.calling_ae,
-                received_at=now,
-            )
+        session.execute(
+            _ADD,
+            {
+                "study_id": study_id,
+                "sop_instance_uid": header.sop_instance_uid,
+                "sop_class_uid": header.sop_class_uid,
+                "series_uid": header.series_uid,
+                "transfer_syntax_uid": header.transfer_syntax_uid,
+                "path": place,
+                "size": size,
+                "sha256": arrival.sha256,
+                "source": origin.source,
+                "calling_ae": origin.calling_ae,
+                "received_at": now,
+                "deleted_at": None,
+            },
         )
-        session.flush()
 
     def _add_refused(self, session: Session, arrival: "_Arrival", place: str) -> None:
         # A sender that tries again and again makes one file and one row.
