@@ -169,6 +169,11 @@ def _write_dicom(path: Path, study_uid: str, version: int, kind: str) -> None:
     item = Dataset()
     item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = "1", "99FREEZEFRAME", "phantom"
     made.ConceptNameCodeSequence = [item]
+    inner, outer = Dataset(), Dataset()
+    inner.ValueType, inner.TextValue, inner.ConceptNameCodeSequence = "TEXT", "Übung " * 300, [item]
+    outer.ValueType, outer.ContentSequence = "CONTAINER", [inner, inner]
+    made.ContentSequence = [outer]
+    made.private_block(0x0099, "FREEZEFRAME", create=True).add_new(1, "FD", [0.1, 0.9])
     if kind == "sc":
         pixels = np.random.default_rng(version).integers(0, 256, (64, 48, 3), dtype=np.uint8)
         made.Rows, made.Columns, made.SamplesPerPixel, made.PlanarConfiguration = 64, 48, 3, 0

@@ -288,6 +288,12 @@ def _change(
     database: Database, parcels: Sequence[Parcel], condition: ColumnElement[bool], **values: float
 ) -> None:
     if parcels:
-        ids = [parcel.delivery_id for parcel in parcels]
         with database.transaction() as session:
-            session.execute(update(Delivery).where(Delivery.id.in_(ids), condition).values(**values))
+            ids = lock(session, Delivery.id.in_([parcel.delivery_id for parcel in parcels]), condition)
+            session.execute(update(Delivery).where(Delivery.id.in_(ids)).values(**values))
+
+
+def lock(session: Session, *conditions: ColumnElement[bool]) -> list[int]:
+    """Lock deliveries in the one order in which everybody locks several of them, and return their ids."""
+    rows = select(Delivery.id).where(*conditions).order_by(Delivery.id).with_for_update()
+    return list(session.scalars(rows))

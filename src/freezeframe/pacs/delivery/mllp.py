@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 from freezeframe.pacs.configuration import Hl7Destination
 from freezeframe.pacs.delivery.parcels import Answer, Parcel, UnreachableError, whole
+from freezeframe.pacs.results.hl7_message import addressed
 from freezeframe.pacs.security.tls import client_context
 
 START, END = b"\x0b", b"\x1c\r"
@@ -51,6 +52,7 @@ def send(destination: Hl7Destination, parcels: Sequence[Parcel]) -> Generator[An
     with _connected(destination) as connection:
         for parcel in present:
             message = parcel.path.read_bytes().strip(b"\r\n") + b"\r"
+            message = addressed(message, destination.application, destination.facility)
             try:
                 connection.sendall(START + message + END)
                 yield _answer(parcel, control_id(message), read_frame(connection))

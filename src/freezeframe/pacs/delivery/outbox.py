@@ -77,12 +77,9 @@ def enqueue(
             Result.version <= result.version,
         )
     )
-    session.execute(
-        update(Delivery)
-        .where(Delivery.object_id.in_(older), Delivery.state == DELIVERY_WAITING)
-        .values(state=DELIVERY_OVERTAKEN)
-        .execution_options(synchronize_session="fetch")
-    )
+    overtaken = claims.lock(session, Delivery.object_id.in_(older), Delivery.state == DELIVERY_WAITING)
+    if overtaken:
+        session.execute(update(Delivery).where(Delivery.id.in_(overtaken)).values(state=DELIVERY_OVERTAKEN))
     ids = [made.id for made in objects]
     there = {
         (row.object_id, row.destination)
@@ -217,7 +214,7 @@ def deliver_to(
     """
     if configuration.shadow:
         return 0
-    target = next(entry for entry in configuration.destinations if entry.name == destination)
+    target = {entry.name: entry for entry in configuration.destinations}[destination]
     started = time.monotonic()
 
     def clock() -> float:
