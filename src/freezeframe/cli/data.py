@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from freezeframe.cli import phantom, preview
+from freezeframe.cli import phantom, preview, pull
 
 app = typer.Typer(help="Look at a data set before training on it.", no_args_is_help=True)
 STYLES = {"serious": "bold red", "caution": "yellow", "note": "dim"}
@@ -16,6 +16,7 @@ ROWS = 12
 
 app.command("phantom")(phantom.command)
 app.command("preview")(preview.command)
+app.command("pull")(pull.command)
 
 
 @app.callback()
