@@ -19,6 +19,7 @@ from freezeframe.cli import (
     evaluate,
     export,
     learning_curve,
+    node,
     predict,
     prune,
     recipe,
@@ -41,6 +42,7 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 app.add_typer(study.app, name="study")
 app.add_typer(bundle.app, name="bundle")
+app.add_typer(node.app, name="node")
 study.app.command("learning-curve")(learning_curve.command)
 app.command("train")(train.command)
 app.command("ensemble")(ensemble.command)

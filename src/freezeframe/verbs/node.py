@@ -1,0 +1,247 @@
+"""The node's commands: run it, look at it, and say who may log in. None of it needs torch."""
+
+import ipaddress
+import signal
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+
+from sqlalchemy import select
+
+from freezeframe import files
+from freezeframe.bundle.runtime.folder import open_bundle
+from freezeframe.errors import UserError
+from freezeframe.imaging.header import opened
+from freezeframe.imaging.image import UnreadableImage
+from freezeframe.pacs import doctor
+from freezeframe.pacs.configuration import NodeConfiguration
+from freezeframe.pacs.database import Database, open_database
+from freezeframe.pacs.node import PARTS, Node, Part
+from freezeframe.pacs.reading import queue
+from freezeframe.pacs.security import audit, passwords
+from freezeframe.pacs.studies.rules import explain
+from freezeframe.pacs.tables import JOB_QUARANTINED, Job, Study
+from freezeframe.progress import say
+from freezeframe.report.language import check
+
+PEER = """\
+  - name: pacs
+    ae_titles: [{title}]       # all that it calls from; a PACS may use several
+    networks: [{network}]
+"""
+NO_PEER = """\
+  []
+  # - name: pacs
+  #   ae_titles: [{title}]     # all that it calls from; a PACS may use several
+  #   networks: [{network}]
+"""
+DESTINATION = """\
+  - kind: dicom
+    name: pacs
+    ae_title: {title}
+    address: {host}
+    port: {port}
+    commitment: false          # true: a result is done only when the PACS commits to keep it
+"""
+NO_DESTINATION = """\
+  []
+  # - kind: dicom
+  #   name: pacs
+  #   ae_title: {title}
+  #   address: {host}
+  #   port: {port}
+"""
+
+
+def run(config: str | Path, bundle: str | Path | None = None, only: Sequence[Part] = ()) -> None:
+    """Run a node until the process is told to stop (SIGINT, SIGTERM).
+
+    Parameters
+    ----------
+    config : str or Path
+        ``node.yaml``; see ``docs/node.md``.
+    bundle : str or Path, optional
+        Serves as the bundle ``default``, whatever the file says.
+    only : sequence of str
+        Parts that run here: intake, reading, delivery, web; all where left out.
+
+    Raises
+    ------
+    UserError
+        If the configuration, a bundle, the database or a port is refused.
+    """
+    configuration = NodeConfiguration.read(Path(config), None if bundle is None else Path(bundle))
+    node = Node(configuration, only or PARTS)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: node.end())
+    with node:
+        _announce(configuration, node)
+        node.wait()
+        say("Stopping.")
+
+
+def _announce(configuration: NodeConfiguration, node: Node) -> None:
+    if configuration.shadow:
+        say("Shadow mode: everything is read and recorded, nothing leaves.")
+    if node.dicom_port is not None and configuration.dicom is not None:
+        say(f"DICOM: {configuration.ae_title} at {configuration.dicom.address}:{node.dicom_port}")
+    if node.web_port is not None and configuration.web is not None:
+        scheme = "https" if configuration.web.tls else "http"
+        say(f"Page: {scheme}://{configuration.web.address}:{node.web_port}/")
+    say("The node runs. Ctrl-C stops it.")
+
+
+def init(folder: str | Path, bundle: str | Path, pacs: str | None = None, lang: str = "en") -> Path:
+    """Write a first ``node.yaml`` with a comment on each line.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Is made where it is missing.
+    bundle : str or Path
+        Is opened, to see that it can be.
+    pacs : str, optional
+        ``TITLE@HOST:PORT`` of the PACS that sends images and takes results.
+    lang : str
+        Of the results, 'en' or 'es'.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    UserError
+        If there is one already, or the bundle or the PACS's address is refused.
+    """
+    check(lang)
+    opened_bundle = open_bundle(Path(bundle))
+    path = Path(folder) / "node.yaml"
+    if path.exists():
+        raise UserError(
+            f"{path} exists already.", "a new file.", "Change it with an editor, or choose another folder."
+        )
+    text = resources.files("freezeframe.pacs").joinpath("example.yaml").read_text(encoding="utf-8")
+    title, host, port = _address(pacs) if pacs else ("", "", 0)
+    address = _resolved(host) if pacs else "127.0.0.1"
+    local = ipaddress.ip_address(address).is_loopback
+    content = text.format(
+        bundle=opened_bundle.path.absolute(),
+        # Where the PACS is on another machine, it has to reach this one.
+        address="127.0.0.1" if local else "0.0.0.0",  # noqa: S104
+        peers=(PEER if pacs else NO_PEER).format(
+            title=title or "ORTHANC", network=address if pacs else "10.0.0.5"
+        ),
+        destinations=(DESTINATION if pacs else NO_DESTINATION).format(
+            title=title or "ORTHANC", host=host or "10.0.0.5", port=port or 4242
+        ),
+        language=lang,
+    )
+    files.write_text(path, content)
+    NodeConfiguration.read(path)
+    return path
+
+
+def _address(pacs: str) -> tuple[str, str, int]:
+    title, _, rest = pacs.partition("@")
+    host, _, port = rest.rpartition(":")
+    if not (title and host and port.isdecimal()):
+        raise UserError(f"--pacs is '{pacs}'.", "TITLE@HOST:PORT, such as ORTHANC@10.0.0.5:4242.")
+    return title, host, int(port)
+
+
+def _resolved(host: str) -> str:
+    try:
+        return socket.getaddrinfo(host, None)[0][4][0]  # pyright: ignore[reportReturnType] - an address is text
+    except OSError as error:
+        raise UserError(
+            f"--pacs: nobody knows the host '{host}'.", "a host name or an IP address."
+        ) from error
+
+
+def examine(config: str | Path, lang: str | None = None) -> list[doctor.Finding]:
+    """Say what is open and what is missing, in a language, the results' where left out."""
+    if lang is not None:
+        check(lang)
+    return doctor.examine(NodeConfiguration.read(Path(config)), lang)
+
+
+def try_rules(config: str | Path, paths: Sequence[str | Path]) -> Iterator[tuple[str, str, list[str]]]:
+    """Yield for each DICOM file and each rule what did not fit; nothing where the image is read."""
+    configuration = NodeConfiguration.read(Path(config))
+    for path in paths:
+        try:
+            with opened(Path(path)) as file:
+                header = file.header
+        except UnreadableImage as error:
+            raise UserError(f"{path}: {error.reason}", "a DICOM image.") from error
+        for rule in configuration.rules:
+            yield str(path), rule.name, explain(header, rule)
+
+
+def check_audit(config: str | Path) -> audit.Verified:
+    """Check the chain of the audit trail."""
+    with _opened(config) as database:
+        return audit.verify(database)
+
+
+def rerun(config: str | Path, studies: Sequence[str] = ()) -> int:
+    """Have studies read again; returns how many readings wait now.
+
+    Parameters
+    ----------
+    config : str or Path
+        ``node.yaml``.
+    studies : sequence of str
+        Study UIDs; all that were put aside where left out.
+    """
+    with _opened(config) as database, database.transaction() as session:
+        chosen = select(Job.id).join(Study, Study.id == Job.study_id).where(Job.version == Study.version)
+        chosen = (
+            chosen.where(Study.study_uid.in_(studies))
+            if studies
+            else chosen.where(Job.state == JOB_QUARANTINED)
+        )
+        jobs = session.scalars(chosen).all()
+        if studies and not jobs:
+            raise UserError("No reading of these studies is known.", "study UIDs as on the page.")
+        for job in jobs:
+            queue.rerun(session, job, time.time())
+        return len(jobs)
+
+
+def add_user(config: str | Path, name: str, role: str, password: str) -> None:
+    """Add somebody who may log in: viewer, reader, admin or sender."""
+    with _opened(config) as database:
+        passwords.add_user(database, name, role, password)
+
+
+def change_password(config: str | Path, name: str, password: str) -> None:
+    """Give somebody a new password; their logins end."""
+    with _opened(config) as database:
+        passwords.change_password(database, name, password)
+
+
+def disable_user(config: str | Path, name: str) -> None:
+    """Let somebody in no longer; their logins end."""
+    with _opened(config) as database:
+        passwords.disable(database, name)
+
+
+def list_users(config: str | Path) -> list[passwords.UserSummary]:
+    """Return who may log in, and who may no longer."""
+    with _opened(config) as database:
+        return passwords.users(database)
+
+
+@contextmanager
+def _opened(config: str | Path) -> Iterator[Database]:
+    database = open_database(NodeConfiguration.read(Path(config)))
+    try:
+        yield database
+    finally:
+        database.close()
