@@ -238,20 +238,20 @@ def _cursor(destination: str) -> str:
     return f"delivery:{destination}"
 
 
-def retry(session: Session, delivery_id: int, now: float) -> bool:
-    """Make a delivery due at once, and its destination tried at once; an admin's wish.
+def retry(session: Session, delivery: Delivery, now: float) -> None:
+    """Have an open delivery sent again at once, and its destination tried at once; an admin's wish.
 
-    Returns
-    -------
-    bool
-        False where it is not open: nothing to do.
+    Parameters
+    ----------
+    session : Session
+        Of an open transaction.
+    delivery : Delivery
+        Of the session, waiting or sent.
+    now : float
+        Seconds since 1970.
     """
-    delivery = session.get(Delivery, delivery_id, with_for_update=True)
-    if delivery is None or delivery.state not in OPEN:
-        return False
-    delivery.not_before = now
+    delivery.state, delivery.not_before, delivery.transaction_uid = DELIVERY_WAITING, now, ""
     _reached(session, delivery.destination)
-    return True
 
 
 def settle(database: Database) -> int:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 from freezeframe.pacs.configuration import Hl7Destination
 from freezeframe.pacs.delivery.parcels import Answer, Parcel, UnreachableError, whole
-from freezeframe.pacs.results.hl7_message import addressed
+from freezeframe.pacs.results.hl7_text import addressed
 from freezeframe.pacs.security.tls import client_context
 
 START, END = b"\x0b", b"\x1c\r"
