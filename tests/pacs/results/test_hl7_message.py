@@ -1,3 +1,6 @@
+import hashlib
+import socket
+import threading
 from dataclasses import replace
 
 import hl7
@@ -5,7 +8,10 @@ import readings
 from hypothesis import given
 from hypothesis import strategies as st
 
-from freezeframe.pacs.results.hl7_message import addressed, escape
+from freezeframe.pacs.configuration import Hl7Destination
+from freezeframe.pacs.delivery import mllp
+from freezeframe.pacs.delivery.parcels import Parcel
+from freezeframe.pacs.results.hl7_text import addressed, escape
 from freezeframe.pacs.results.making import make_objects
 
 DESTINATION = {"kind": "hl7", "name": "ris", "address": "127.0.0.1", "port": 2575}
@@ -134,3 +140,33 @@ def test_escaped_text_divides_nothing_and_comes_back(text):
     assert (
         read.unescape(str(read.segment("NTE")[3])).strip() == expected.strip()
     )  # the parser strips the line
+
+
+def test_each_receiver_gets_the_message_addressed_to_it(folder):
+    content = message(folder)
+    path = folder / "message.hl7"
+    path.write_bytes(content)
+    received: list[bytes] = []
+
+    def receive() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.settimeout(60)
+            received.append(mllp.read_frame(connection))
+            control_id = mllp.control_id(received[0]).decode()
+            answer = f"MSH|^~\\&|RIS||FREEZEFRAME||||ACK|1|P|2.5.1\rMSA|AA|{control_id}\r"
+            connection.sendall(mllp.START + answer.encode() + mllp.END)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(60)
+        receiver = threading.Thread(target=receive)
+        receiver.start()
+        destination = Hl7Destination(
+            **{**DESTINATION, "port": listener.getsockname()[1], "application": "RIS", "facility": "Hospital"}
+        )
+        parcel = Parcel(1, "1.2.3", "hl7", "", "", path, hashlib.sha256(content).hexdigest(), False)
+        (answer,) = mllp.send(destination, [parcel])
+        receiver.join(60)
+    assert answer.stored
+    header = parsed(received[0]).segment("MSH")
+    assert (str(header[5]), str(header[6])) == ("RIS", "Hospital")

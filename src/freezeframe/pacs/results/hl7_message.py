@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from freezeframe.pacs.reading.findings import ImageReading
 from freezeframe.pacs.results import concepts
 from freezeframe.pacs.results.context import Context
+from freezeframe.pacs.results.hl7_text import escape
 from freezeframe.pacs.results.sentences import conclusion, image_warnings
 from freezeframe.pacs.results.words import say
 
@@ -14,7 +15,6 @@ PRELIMINARY = "P"
 MOST_IMAGES = 8
 """Whose numbers a message has; the rest is counted in a note."""
 
-_ESCAPES = str.maketrans({"\\": "\\E\\", "|": "\\F\\", "^": "\\S\\", "&": "\\T\\", "~": "\\R\\"})
 _SEXES = {"M": "M", "F": "F", "O": "O"}
 _CONTROL_ID = 20  # characters of MSH-10 in version 2.5.1
 
@@ -26,7 +26,7 @@ def hl7_message(context: Context) -> bytes:
     -------
     bytes
         Segments that end with a carriage return, in UTF-8, without MLLP's frame. MSH-5 and MSH-6 are empty: see
-        `addressed`.
+        `hl7_text.addressed`.
     """
     segments = [_header(context), _patient(context), _request(context)]
     segments.append(_segment("NTE", "1", "L", escape(say(context.language, "not_verified"))))
@@ -34,32 +34,6 @@ def hl7_message(context: Context) -> bytes:
         _segment("OBX", str(number), *fields) for number, fields in enumerate(_observations(context), 1)
     ]
     return "".join(segment + "\r" for segment in segments).encode()
-
-
-def addressed(message: bytes, application: str, facility: str) -> bytes:
-    r"""Return a message with its receiver, MSH-5 and MSH-6; one message may go to several.
-
-    Examples
-    --------
-    >>> addressed(b"MSH|^~\\&|A|B|||20260101||ORU^R01^ORU_R01|1|P|2.5.1\r", "RIS", "Hospital")
-    b'MSH|^~\\&|A|B|RIS|Hospital|20260101||ORU^R01^ORU_R01|1|P|2.5.1\r'
-    """
-    header, end, rest = message.partition(b"\r")
-    fields = header.split(b"|")
-    fields[4], fields[5] = escape(application).encode(), escape(facility).encode()
-    return b"|".join(fields) + end + rest
-
-
-def escape(text: str) -> str:
-    r"""Escape what divides fields (HL7 version 2.5.1, section 2.7); line breaks and control characters become blanks.
-
-    Examples
-    --------
-    >>> escape("a|b^c")
-    'a\\F\\b\\S\\c'
-    """
-    plain = "".join(sign if sign.isprintable() else " " for sign in text)
-    return plain.translate(_ESCAPES)
 
 
 def _segment(name: str, *fields: str) -> str:
