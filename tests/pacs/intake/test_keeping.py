@@ -128,6 +128,17 @@ def test_an_image_that_retention_deleted_is_there_again_when_it_comes_again(
     assert [study.images for study in rows(database, Study)] == [1]  # nobody asked for another reading
 
 
+def test_an_image_that_was_cut_short_on_the_disk_is_whole_again_when_it_comes_again(
+    keeper, database, configuration, image
+):
+    film = image()
+    give(keeper, film)
+    [row] = rows(database, Image)
+    (configuration.folder / row.path).write_bytes(film.read_bytes()[:500])
+    assert give(keeper, film).state == "known"
+    assert (configuration.folder / row.path).read_bytes() == film.read_bytes()
+
+
 def test_a_file_without_a_row_does_not_stand_in_the_way(keeper, database, configuration, image):
     # As after a crash between the rename and the commit.
     film = image()

@@ -34,7 +34,7 @@ OTHER_BYTES = "The SOP instance UID is known with other bytes."
 
 # Made once: for each image anew they would take longer than they run.
 _TABLE = Image.__table__.c
-_FIND = select(_TABLE.id, _TABLE.sha256, _TABLE.path, _TABLE.deleted_at).where(
+_FIND = select(_TABLE.id, _TABLE.sha256, _TABLE.path, _TABLE.size, _TABLE.deleted_at).where(
     _TABLE.sop_instance_uid == bindparam("uid")
 )
 _ADD = insert(Image.__table__)  # type: ignore[arg-type]
@@ -198,10 +198,10 @@ class Keeper:
             self._move(arrival.path, place)
             self._rows.write(lambda session: self._add_refused(session, arrival, place))
             return "refused"
-        if found.deleted_at is not None or not (self._folder / found.path).exists():
+        if found.deleted_at is not None or not _is_whole(self._folder / found.path, found.size):
             # It was deleted after delivery, or lost. What is acknowledged is there: a study can be read again by hand.
-            self._move(arrival.path, found.path)
-            self._rows.write(lambda session: _restore(session, found.id))
+            size = self._move(arrival.path, found.path)
+            self._rows.write(lambda session: _restore(session, found.id, size))
         return "known"
 
     def _move(self, path: Path, place: str) -> int:
@@ -269,8 +269,16 @@ class _Arrival:
     at: float
 
 
-def _restore(session: Session, image_id: int) -> None:
-    session.get_one(Image, image_id).deleted_at = None
+def _is_whole(path: Path, size: int) -> bool:
+    try:
+        return path.stat().st_size == size
+    except FileNotFoundError:
+        return False
+
+
+def _restore(session: Session, image_id: int, size: int) -> None:
+    image = session.get_one(Image, image_id)
+    image.deleted_at, image.size = None, size
 
 
 def _sha256(path: Path, start: int) -> str:
