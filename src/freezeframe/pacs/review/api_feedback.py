@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 
 from freezeframe.pacs.database import Database
+from freezeframe.pacs.delivery import claims
 from freezeframe.pacs.review.access import Access
 from freezeframe.pacs.security import audit
 from freezeframe.pacs.security.logins import Account
@@ -80,7 +81,7 @@ def router(database: Database, access: Access) -> APIRouter:
                 raise HTTPException(404, "There is no such delivery.")
             if delivery.state in (DELIVERY_DONE, DELIVERY_WITHHELD, DELIVERY_OVERTAKEN):
                 raise HTTPException(409, f"This delivery is {delivery.state}: there is nothing to try again.")
-            delivery.state, delivery.not_before, delivery.transaction_uid = DELIVERY_WAITING, now, ""
+            claims.retry(session, delivery, now)
             study = _study_of(session, delivery)
             detail = f"delivery {delivery_id} to {delivery.destination}"
             audit.record(session, account.user, audit.RETRY, study.study_uid, detail=detail, now=now)
