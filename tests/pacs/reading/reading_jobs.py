@@ -84,8 +84,13 @@ def add_film(database: Database, folder: Path, number: int, films: int = 1, **fi
     paths, uids = [], []
     for place in range(1, films + 1):
         uid = f"1.2.3.{number}.{place}"
-        elements = {"StudyInstanceUID": f"1.2.3.{number}", "SeriesInstanceUID": f"1.2.3.{number}.0"}
-        image = make(radiograph(100 * number + place), place, SOPInstanceUID=uid, **elements)
+        image = make(
+            radiograph(100 * number + place),
+            place,
+            StudyInstanceUID=f"1.2.3.{number}",
+            SeriesInstanceUID=f"1.2.3.{number}.0",
+            SOPInstanceUID=uid,
+        )
         paths.append(f"images/1.2.3.{number}/{uid}.dcm")
         uids.append(uid)
         write(image, folder / paths[-1])
