@@ -263,3 +263,17 @@ def test_machines_are_slowed_as_people_are(users):
         attempt(users, "berta")
     with pytest.raises(TooManyAttemptsError):
         basic.role("berta", PASSWORD, HERE, 1000.0)
+
+
+def test_a_sender_that_begins_on_many_connections_at_once_is_let_in_on_all(users):
+    basic = BasicLogins(users)
+    roles: list[str] = []
+    threads = [
+        threading.Thread(target=lambda: roles.append(basic.role("berta", PASSWORD, HERE, 1000.0)))
+        for _ in range(2 * BY_USER.free)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert roles == ["admin"] * 2 * BY_USER.free

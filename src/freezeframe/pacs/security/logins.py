@@ -157,6 +157,9 @@ class BasicLogins:
         self._key = secrets.token_bytes(32)
         self._lock = threading.Lock()
         self._remembered: OrderedDict[bytes, float] = OrderedDict()
+        # A sender's first images come on several connections at once: one checks the password, the others wait for it
+        # instead of counting as that many attempts. Names share the locks, so that made-up names take no memory.
+        self._checking = tuple(threading.Lock() for _ in range(16))
 
     def role(self, user: str, password: str, address: str, now: float) -> str:
         """Return the user's role.
@@ -166,21 +169,22 @@ class BasicLogins:
         LoginRefusedError, TooManyAttemptsError
             As of `log_in`.
         """
-        with self.database.reading() as session:
-            known = _known(session, user)
-        mark = b""
-        if known is not None and not known.disabled:
-            parts = "\0".join((user, known.password_hash, password)).encode(errors="replace")
-            mark = hmac.digest(self._key, parts, "sha256")
+        with self._checking[hash(user) % len(self._checking)]:
+            with self.database.reading() as session:
+                known = _known(session, user)
+            mark = b""
+            if known is not None and not known.disabled:
+                parts = "\0".join((user, known.password_hash, password)).encode(errors="replace")
+                mark = hmac.digest(self._key, parts, "sha256")
+                with self._lock:
+                    if now < self._remembered.get(mark, 0.0):
+                        return known.role
+            role = _check(self.database, user, password, address, now)
             with self._lock:
-                if now < self._remembered.get(mark, 0.0):
-                    return known.role
-        role = _check(self.database, user, password, address, now)
-        with self._lock:
-            self._remembered[mark] = now + _REMEMBER_BASIC_SECONDS
-            while len(self._remembered) > _MOST_REMEMBERED:
-                self._remembered.popitem(last=False)
-        return role
+                self._remembered[mark] = now + _REMEMBER_BASIC_SECONDS
+                while len(self._remembered) > _MOST_REMEMBERED:
+                    self._remembered.popitem(last=False)
+            return role
 
 
 def _check(database: Database, user: str, password: str, address: str, now: float) -> str:
