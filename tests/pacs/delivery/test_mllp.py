@@ -188,3 +188,11 @@ def test_a_frame_is_read_whatever_is_in_it(content):
 @given(st.binary(max_size=300))
 def test_the_control_id_of_anything_is_bytes(content):
     assert isinstance(mllp.control_id(content), bytes)
+
+
+def test_a_message_is_addressed_to_the_receiver(sqlite, tmp_path):
+    with receiver() as running:
+        node = node_of(tmp_path, [ris(running.port, application="RIS", facility="North & South")])
+        read_study(sqlite, node, 1, kinds=["hl7"])
+        assert deliver_due(sqlite, node, NOW) == 1
+        assert running.messages[0].split(b"|")[4:6] == [b"RIS", rb"North \T\ South"]
