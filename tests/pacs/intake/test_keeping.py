@@ -7,8 +7,10 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
+import pg8000.native
 import pytest
 from dicom_files import make_image, write_image
 from pydicom.dataelem import DataElement
@@ -442,3 +444,40 @@ def test_the_file_is_synced_before_it_has_its_name_and_the_row_comes_last(
     monkeypatch.setattr(Path, "rename", rename)
     keeper.keep(received, ORIGIN)
     assert steps == [f"sync incoming/{received.name}", "rename", "sync images/2.25.2000.1", "sync images"]
+
+
+def test_two_nodes_with_one_postgresql_keep_an_image_once(postgresql_port, configuration, tmp_path):
+    # Each has its folder; the row says where the image is, and the other's copy is not acknowledged as new.
+    name = f"keeping_{time.monotonic_ns()}"
+    server = pg8000.native.Connection("node", host="127.0.0.1", port=postgresql_port, database="postgres")
+    server.run(f"CREATE DATABASE {name}")
+    server.close()
+    shared = configuration.model_copy(
+        update={"database": f"postgresql+pg8000://node@127.0.0.1:{postgresql_port}/{name}"}
+    )
+    database = open_database(shared)
+    try:
+        keepers = [
+            Keeper(database, shared.model_copy(update={"folder": tmp_path / f"node{number}"}))
+            for number in range(2)
+        ]
+        films = [write_image(tmp_path / f"{number}.dcm", number + 1) for number in range(6)]
+        outcomes: list[str] = []
+
+        def some(keeper: Keeper) -> None:
+            for film in films:
+                try:
+                    outcomes.append(give(keeper, film).state)
+                except CannotKeepError:  # the other was quicker: the sender tries again
+                    outcomes.append(give(keeper, film).state)
+
+        threads = [threading.Thread(target=some, args=(keeper,)) for keeper in keepers]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(120)
+        assert sorted(outcomes) == ["kept"] * 6 + ["known"] * 6
+        assert len(rows(database, Image)) == 6
+        assert [study.images for study in rows(database, Study)] == [1] * 6
+    finally:
+        database.close()
