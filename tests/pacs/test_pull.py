@@ -8,7 +8,6 @@ import pydicom
 import pytest
 import yaml
 from node_rows import Rows, image_reading, reading
-from orthanc import PASSWORD, USER, orthanc
 from pydicom.uid import ImplicitVRLittleEndian
 from pynetdicom import AE
 from sqlalchemy import select
@@ -22,6 +21,7 @@ from freezeframe.pacs.configuration import NodeConfiguration
 from freezeframe.pacs.database import open_database
 from freezeframe.pacs.security import audit
 from freezeframe.pacs.tables import AuditEntry, Feedback, Image, Result, Study
+from freezeframe.pacs.trial.orthanc import orthanc
 from freezeframe.recipe import DataSource
 from freezeframe.verbs.pull import pull
 
@@ -273,10 +273,11 @@ def archive(tmp_path_factory, films):
 def pulled_from(request, archive, tmp_path):
     """How to pull from the PACS in each way."""
     running, port = archive
-    (tmp_path / "password").write_text(PASSWORD)
+    (tmp_path / "password").write_text(running.auth[1])
     sources = {
         "dicomweb": {
-            "kind": "dicomweb", "name": "pacs", "url": running.web_url, "user": USER, "password_file": "password",
+            "kind": "dicomweb", "name": "pacs", "url": running.web_url, "user": running.auth[0],
+            "password_file": "password",
         },
         "query": {
             "kind": "query", "name": "pacs", "ae_title": "ORTHANC", "address": "127.0.0.1",

@@ -8,10 +8,10 @@ import pytest
 from delivering_process import deliver_for_ever
 from outgoing import dicom, node_of, object_uid, read_study, states, study_state
 
-from freezeframe.pacs.trial.orthanc import orthanc
 from freezeframe.pacs.database import open_database
 from freezeframe.pacs.security import audit
 from freezeframe.pacs.tables import DONE
+from freezeframe.pacs.trial.orthanc import orthanc
 
 STUDIES, KILLS, LEASE_SECONDS = 24, 12, 1.0
 
@@ -22,7 +22,7 @@ def test_killed_at_random_moments_everything_arrives_once(tmp_path):
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(["delivering_process"])
     with orthanc(tmp_path, {"FREEZEFRAME": 0}) as pacs:
-        (tmp_path / "password").write_text(PACS.auth[1])
+        (tmp_path / "password").write_text(pacs.auth[1])
         web = {"kind": "dicomweb", "name": "web", "url": pacs.web_url, "user": pacs.auth[0]}
         node = node_of(
             tmp_path / "node",

@@ -11,12 +11,12 @@ from pydicom import dcmread
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE, evt
 
-from freezeframe.pacs.trial.orthanc import ServerTls, orthanc
 from freezeframe.pacs.database import open_database
 from freezeframe.pacs.delivery.commitment import committed
 from freezeframe.pacs.delivery.dicom_sender import COMMITMENT, read_report
 from freezeframe.pacs.delivery.outbox import deliver_due
 from freezeframe.pacs.tables import DELIVERING, DONE
+from freezeframe.pacs.trial.orthanc import ServerTls, orthanc
 
 KINDS = ("sr", "sc", "gsps")
 
@@ -55,7 +55,7 @@ def test_by_dimse_the_data_sets_arrive_unchanged_and_the_study_is_done(tmp_path,
 
 def test_by_stow_rs_the_data_sets_arrive_unchanged(tmp_path, database):
     with orthanc(tmp_path) as pacs:
-        (tmp_path / "password").write_text(f"{PACS.auth[1]}\n")
+        (tmp_path / "password").write_text(f"{pacs.auth[1]}\n")
         web = {"kind": "dicomweb", "name": "web", "url": pacs.web_url, "user": pacs.auth[0]}
         node = node_of(tmp_path / "node", [web | {"password_file": str(tmp_path / "password")}])
         study_uid = read_study(database, node, 1, kinds=KINDS)
@@ -72,7 +72,7 @@ def test_a_wrong_password_keeps_everything_waiting_until_it_is_mended(tmp_path, 
         read_study(database, node, 1, kinds=KINDS)
         assert deliver_due(database, node, NOW) == 0
         assert {entry.reason for entry in deliveries(database)} == {"", "HTTP status 401"}
-        (tmp_path / "password").write_text(PACS.auth[1])
+        (tmp_path / "password").write_text(pacs.auth[1])
         assert deliver_due(database, node, NOW + 11) == 3
 
 

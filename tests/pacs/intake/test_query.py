@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 from certificates import Authority
-from orthanc import Orthanc, ServerTls, orthanc
 from pulls import PullingNode
 from pydicom.dataset import Dataset
 from pydicom.uid import BasicTextSRStorage
@@ -17,6 +16,7 @@ from freezeframe.pacs.intake.association import DicomService
 from freezeframe.pacs.intake.pulling import Puller
 from freezeframe.pacs.intake.query import query_puller
 from freezeframe.pacs.tables import Study
+from freezeframe.pacs.trial.orthanc import Orthanc, ServerTls, orthanc
 
 FIND, MOVE = "1.2.840.10008.5.1.4.1.2.2.1", "1.2.840.10008.5.1.4.1.2.2.2"
 PEER = {"name": "pacs", "ae_titles": ["ORTHANC"]}

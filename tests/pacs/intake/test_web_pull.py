@@ -7,7 +7,6 @@ from datetime import datetime
 
 import pytest
 from fastapi import FastAPI, Request, Response
-from orthanc import PASSWORD, USER, orthanc
 from pulls import PullingNode
 from pydicom.dataset import Dataset
 from pydicom.uid import BasicTextSRStorage, RLELossless, SecondaryCaptureImageStorage
@@ -18,6 +17,7 @@ from web_servers import serving
 from freezeframe.pacs.intake import pulling
 from freezeframe.pacs.intake.web_pull import web_puller
 from freezeframe.pacs.tables import Cursor, Image, Job, Result, ResultObject, Study
+from freezeframe.pacs.trial.orthanc import orthanc
 
 
 @dataclass
@@ -133,9 +133,9 @@ def test_what_is_missing_is_pulled_from_a_real_pacs_as_it_is_stored(tmp_path):
     with orthanc(tmp_path) as pacs:
         for image in (*images, report):
             pacs.rest("/instances", "POST", as_bytes(image))
-        (tmp_path / "password").write_text(f"{PASSWORD}\n")
+        (tmp_path / "password").write_text(f"{pacs.auth[1]}\n")
         source = {
-            "kind": "dicomweb", "url": pacs.web_url, "user": USER, "password_file": str(tmp_path / "password"),
+            "kind": "dicomweb", "url": pacs.web_url, "user": pacs.auth[0], "password_file": str(tmp_path / "password"),
         }  # fmt: skip
         node = PullingNode(tmp_path, source)
         puller = web_puller(node.database, node.keeper, node.source)

@@ -6,9 +6,10 @@ import ssl
 import httpx
 import pytest
 from certificates import Authority
-from orthanc import DICOM_PORT, HTTP_PORT, ServerTls, orthanc
 from pynetdicom import AE
 from pynetdicom.sop_class import Verification
+
+from freezeframe.pacs.trial.orthanc import DICOM_PORT, HTTP_PORT, ServerTls, orthanc
 
 
 def echo(port: int, calling: str, called: str = "ORTHANC", context: ssl.SSLContext | None = None) -> bool:

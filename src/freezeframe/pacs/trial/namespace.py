@@ -15,18 +15,30 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
+from freezeframe.errors import FreezeframeError
+
 Made = TypeVar("Made")
 CLONE_NEWNET = 0x40000000
 LOOPBACK = "127.0.0.1"
 
 
 class Namespace:
-    """A network namespace with loopback only, which is gone with the program that runs in it."""
+    """A network namespace with loopback only, which is gone with the program that runs in it.
+
+    Parameters
+    ----------
+    command : sequence of str
+        The program and its arguments.
+    output : Path
+        Takes what it says of errors.
+    """
+
+    @staticmethod
+    def is_possible() -> bool:
+        """Tell whether this process may make one: root may, where iproute2 and util-linux are installed."""
+        return os.geteuid() == 0 and all(map(shutil.which, ("ip", "unshare", "setpriv")))
 
     def __init__(self, command: Sequence[str], output: Path) -> None:
-        assert os.geteuid() == 0, "A network namespace can be made by root only: run these tests as root."
-        for program in ("ip", "unshare", "setpriv"):
-            assert shutil.which(program), f"{program} is missing: apt-get install iproute2 util-linux."
         self._listeners: list[socket.socket] = []
         inside = 'ip link set lo up && echo up && exec "$@"'
         with output.open("ab") as handle:
@@ -39,7 +51,8 @@ class Namespace:
             )
         assert self.process.stdout is not None
         # The line says that the process is in its namespace; all that it prints later is read and dropped.
-        assert self.process.stdout.readline() == b"up\n", output.read_text(errors="replace")
+        if self.process.stdout.readline() != b"up\n":
+            raise FreezeframeError(f"No network namespace: {output.read_text(errors='replace').strip()}")
         self._handle = os.open(f"/proc/{self.process.pid}/ns/net", os.O_RDONLY)
         threading.Thread(target=self._drain, daemon=True).start()
 
@@ -98,6 +111,26 @@ class Namespace:
     def _lead(self, listener: socket.socket, connect: Callable[[], socket.socket]) -> None:
         self._listeners.append(listener)
         threading.Thread(target=_accept, args=(listener, connect), daemon=True).start()
+
+
+class Outside:
+    """A program without a namespace of its own, with the same methods: its ports are this machine's."""
+
+    def __init__(self, command: Sequence[str], output: Path) -> None:
+        with output.open("ab") as handle:
+            self.process = subprocess.Popen(command, stdout=handle, stderr=handle, stdin=subprocess.DEVNULL)
+
+    def lead_in(self, port: int) -> int:
+        """Return the port: it is open already."""
+        return port
+
+    def lead_out(self, port: int) -> None:
+        """Do nothing: the program reaches it already."""
+
+    def close(self) -> None:
+        """Kill the program."""
+        self.process.kill()
+        self.process.wait(timeout=60)
 
 
 def _accept(listener: socket.socket, connect: Callable[[], socket.socket]) -> None:

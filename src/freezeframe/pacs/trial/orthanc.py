@@ -1,6 +1,12 @@
-"""A real Orthanc with DICOMweb as the PACS of a test, in a network namespace of its own (see `namespace`)."""
+"""A real Orthanc with DICOMweb, for as long as somebody tries the node against it.
+
+As root it runs in a network namespace of its own (see `namespace`), otherwise on free ports of this machine, which
+it opens on every address: Debian's can't be told otherwise. Then its password and the list of its peers protect it.
+"""
 
 import json
+import secrets
+import socket
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -9,13 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from namespace import LOOPBACK, Namespace
+
+from freezeframe import files
+from freezeframe.errors import FreezeframeError, UserError
+from freezeframe.pacs.trial.namespace import LOOPBACK, Namespace, Outside
 
 PROGRAM = Path("/usr/sbin/Orthanc")
 WEB_PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
-DICOM_PORT, HTTP_PORT = 4242, 8042  # inside the namespace
+DICOM_PORT, HTTP_PORT = 4242, 8042  # inside a namespace
 UNUSED_PORT = 1  # Orthanc wants one of every modality
-USER, PASSWORD = "tester", "phantom"
+USER = "tester"
 START_SECONDS = 120  # half a second on a quiet machine
 
 
@@ -41,7 +50,7 @@ class Orthanc:
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], ae_title: str) -> None:
         self.ae_title = ae_title
-        self.auth = (USER, PASSWORD)
+        self.auth = (USER, settings["RegisteredUsers"][USER])
         self._folder = folder
         self._settings = settings
         self._modalities: dict[str, dict[str, Any]] = {}
@@ -49,11 +58,16 @@ class Orthanc:
 
     def start(self) -> None:
         """Start it, also again after `stop`, with what it has stored; its ports are new ones then."""
+        alone = Namespace.is_possible()
+        dicom_port, http_port = (DICOM_PORT, HTTP_PORT) if alone else (_free_port(), _free_port())
+        settings = {**self._settings, "DicomPort": dicom_port, "HttpPort": http_port}
         path = self._folder / "orthanc.json"
-        path.write_text(json.dumps({**self._settings, "DicomModalities": self._modalities}))
-        self._namespace = Namespace([str(PROGRAM), str(path)], self._folder / "orthanc.log")
-        self.dicom_port = self._namespace.lead_in(DICOM_PORT)
-        self.http_url = f"http://{LOOPBACK}:{self._namespace.lead_in(HTTP_PORT)}"
+        files.write_json(path, settings | {"DicomModalities": self._modalities})
+        path.chmod(0o600)  # it holds the password
+        start = Namespace if alone else Outside
+        self._namespace = start([str(PROGRAM), str(path)], self._folder / "orthanc.log")
+        self.dicom_port = self._namespace.lead_in(dicom_port)
+        self.http_url = f"http://{LOOPBACK}:{self._namespace.lead_in(http_port)}"
         for port in {modality["Port"] for modality in self._modalities.values()} - {UNUSED_PORT}:
             self._namespace.lead_out(port)
         self._wait()
@@ -102,6 +116,12 @@ class Orthanc:
         found = self.rest("/instances?expand")
         return {entry["MainDicomTags"]["SOPInstanceUID"]: entry["ID"] for entry in found}
 
+    def studies_with(self, sop_class_uid: str) -> set[str]:
+        """Return the UIDs of the studies that have an object of a SOP class."""
+        found = self.rest("/instances?expand&requestedTags=SOPClassUID;StudyInstanceUID")
+        tags = [entry["RequestedTags"] for entry in found]
+        return {one["StudyInstanceUID"] for one in tags if one["SOPClassUID"] == sop_class_uid}
+
     def file(self, sop_instance_uid: str) -> bytes:
         """Return the Part-10 file of an instance as it is stored."""
         return self.rest(f"/instances/{self.instances()[sop_instance_uid]}/file")
@@ -116,7 +136,7 @@ class Orthanc:
                 if ended or time.monotonic() > deadline:
                     log = (self._folder / "orthanc.log").read_text(errors="replace")
                     self._namespace.close()
-                    raise AssertionError(f"Orthanc did not start:\n{log[-4000:]}") from None
+                    raise FreezeframeError(f"Orthanc did not start:\n{log[-4000:]}") from None
                 time.sleep(0.05)
             else:
                 return
@@ -135,7 +155,7 @@ def orthanc(
     Parameters
     ----------
     folder : Path
-        Of its files; a folder of the test's own.
+        Of its files; a folder of its own.
     modalities : mapping of str to int
         AE titles that may talk to it, and the port on this side's 127.0.0.1 where each listens (0: it does not).
         `Orthanc.add_modality` adds others later.
@@ -144,8 +164,13 @@ def orthanc(
     commitment : bool
         Whether the modalities may ask for storage commitment.
     """
-    assert PROGRAM.exists(), "Orthanc is missing: apt-get install orthanc orthanc-dicomweb."
-    assert WEB_PLUGIN.exists(), "Orthanc's DICOMweb is missing: apt-get install orthanc-dicomweb."
+    for file in (PROGRAM, WEB_PLUGIN):
+        if not file.exists():
+            raise UserError(
+                f"Orthanc is not installed: there is no {file}.",
+                "Orthanc with its DICOMweb plugin.",
+                "On Debian and Ubuntu: apt install orthanc orthanc-dicomweb.",
+            )
     home = folder / "orthanc"
     home.mkdir(parents=True, exist_ok=True)
     settings = {
@@ -153,12 +178,10 @@ def orthanc(
         "StorageDirectory": str(home / "storage"),
         "IndexDirectory": str(home / "storage"),
         "Plugins": [str(WEB_PLUGIN)],
-        "HttpPort": HTTP_PORT,
         "RemoteAccessAllowed": False,
         "AuthenticationEnabled": True,
-        "RegisteredUsers": {USER: PASSWORD},
+        "RegisteredUsers": {USER: secrets.token_urlsafe(12)},
         "DicomAet": ae_title,
-        "DicomPort": DICOM_PORT,
         "DicomCheckCalledAet": True,
         "DicomAlwaysAllowEcho": False,
         "DicomAlwaysAllowStore": False,
@@ -183,3 +206,8 @@ def orthanc(
         yield running
     finally:
         running.stop()
+
+
+def _free_port() -> int:
+    with socket.create_server((LOOPBACK, 0)) as server:
+        return server.getsockname()[1]
