@@ -8,7 +8,7 @@ import time
 import traceback
 from pathlib import Path
 
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 
 import freezeframe
 from freezeframe import machine
@@ -117,7 +117,7 @@ def _read(
         reading = reader.read(claim, configuration.folder)
         seconds = time.perf_counter() - begun
         result = finish_reading(database, configuration, claim, reading, seconds, time.time())
-    except SQLAlchemyError:
+    except (OperationalError, InterfaceError):  # the database is away: nothing is the study's fault
         raise
     except Exception as error:
         watch.end()
