@@ -25,6 +25,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 from sqlalchemy import func, select
+from sqlalchemy.exc import OperationalError
 from waiting import eventually
 
 from freezeframe.pacs import database as database_module
@@ -242,6 +243,14 @@ def test_what_was_announced_must_come(keeper, image):
         give(keeper, image(), expected_sop_class_uid=CTImageStorage)
 
 
+def test_a_uid_that_is_cut_off_is_not_taken_for_a_shorter_one(image):
+    film = image()
+    content = film.read_bytes()
+    film.write_bytes(content[: content.index(b"2.25.3000.1") + 8])
+    with pytest.raises(NotAnImageError, match="series UID"):
+        read_header(film)
+
+
 @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
 def test_both_representations_are_read(tmp_path, syntax):
     header = read_header(write_image(tmp_path / "film.dcm", 7, syntax))
@@ -351,6 +360,38 @@ def test_a_failure_of_one_does_not_spoil_the_rows_of_others(keeper, database, im
         thread.join(60)
     assert outcomes == {0: "done", 1: "done", 2: "failed", 3: "done", 4: "done"}
     assert sorted(row.path for row in rows(database, Refused)) == ["1", "3", "4"]
+
+
+def test_a_locked_database_is_waited_for_once_by_all_that_write_together(monkeypatch, configuration):
+    monkeypatch.setattr(database_module, "LOCK_SECONDS", 1)
+    database = open_database(configuration)
+    writer = RowWriter(database)
+    errors: list[Exception] = []
+
+    def write() -> None:
+        try:
+            writer.write(
+                lambda session: session.add(
+                    Refused(path="", sha256="", source="", received_at=0.0, reason="")
+                )
+            )
+        except OperationalError as error:
+            errors.append(error)
+
+    with database.transaction() as session:
+        session.connection()
+        threads = [threading.Thread(target=write) for _ in range(12)]
+        started = time.monotonic()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert (
+            time.monotonic() - started < 8
+        )  # two waits of a second: the first alone, then all others together
+    assert len(errors) == 12
+    assert rows(database, Refused) == []
+    database.close()
 
 
 FULL_DISK = """

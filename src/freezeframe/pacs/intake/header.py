@@ -120,10 +120,12 @@ def _inflated(content: mmap.mmap, start: int) -> bytes:
 
 
 def _values(buffer: Buffer, start: int, encoding: Encoding) -> dict[int, bytes]:
+    size = len(buffer)
     return {
         element.tag: bytes(buffer[element.start : element.start + element.length])
         for element in walk(buffer, start, encoding, last=_SERIES)
-        if element.tag in _WANTED and element.length <= LONGEST_VALUE
+        # A value that is cut off would be another one: a UID of somebody else's series.
+        if element.tag in _WANTED and element.length <= min(LONGEST_VALUE, size - element.start)
     }
 
 

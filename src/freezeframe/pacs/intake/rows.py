@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from freezeframe.pacs.database import Database
@@ -61,8 +62,10 @@ class RowWriter:
                 for entry in entries:
                     entry.work(session)
         except Exception as error:
-            if len(entries) == 1:
-                entries[0].error = error
+            # A database that is locked, full or gone is so for all; each would wait for it again.
+            if len(entries) == 1 or isinstance(error, OperationalError):
+                for entry in entries:
+                    entry.error = error
             else:
                 for entry in entries:
                     self._commit([entry])
