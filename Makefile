@@ -1,5 +1,6 @@
 # Needs Python 3.11 or newer, make and a package index; everything else goes into .venv, made once.
 #   make demo    synthetic radiographs -> three trained members -> ensemble -> report   (about 4 minutes)
+#   make demo-pacs   Orthanc, the node beside it, synthetic studies, their results (needs Orthanc and npm)
 #   make test    ruff, format, pyright and all tests
 #   make lint    the first three of these
 #   make env     only the environment
@@ -17,7 +18,7 @@ PAGE := src/freezeframe/pacs/review/page/index.html
 PAGE_TOOLS := web/node_modules/.installed
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 
-.PHONY: env page demo test lint format constraints clean
+.PHONY: env page demo demo-pacs test lint format constraints clean
 
 env: $(INSTALLED)
 
@@ -46,6 +47,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 demo: $(INSTALLED)
 	@$(BIN)/freezeframe demo --out demo
+
+demo-pacs: $(INSTALLED) $(PAGE)
+	@$(BIN)/freezeframe demo-pacs --out demo-pacs
 
 page: $(PAGE)
 
@@ -77,4 +81,4 @@ constraints: $(INSTALLED)
 	@mv constraints.txt.new constraints.txt && touch $(INSTALLED)
 
 clean:
-	@rm -rf $(VENV) web/node_modules src/freezeframe/pacs/review/page demo .pytest_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) web/node_modules src/freezeframe/pacs/review/page demo demo-pacs .pytest_cache .ruff_cache .hypothesis

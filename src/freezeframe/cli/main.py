@@ -14,6 +14,7 @@ from freezeframe.cli import (
     cut,
     data,
     demo,
+    demo_pacs,
     doctor,
     ensemble,
     evaluate,
@@ -56,6 +57,7 @@ app.command("backbones")(backbones.command)
 app.command("cut")(cut.command)
 app.command("doctor")(doctor.command)
 app.command("demo")(demo.command)
+app.command("demo-pacs")(demo_pacs.command)
 
 
 def _print_version(wanted: bool) -> None:

@@ -116,11 +116,11 @@ class Orthanc:
         found = self.rest("/instances?expand")
         return {entry["MainDicomTags"]["SOPInstanceUID"]: entry["ID"] for entry in found}
 
-    def studies_with(self, sop_class_uid: str) -> set[str]:
-        """Return the UIDs of the studies that have an object of a SOP class."""
-        found = self.rest("/instances?expand&requestedTags=SOPClassUID;StudyInstanceUID")
-        tags = [entry["RequestedTags"] for entry in found]
-        return {one["StudyInstanceUID"] for one in tags if one["SOPClassUID"] == sop_class_uid}
+    def studies_with(self, modality: str) -> set[str]:
+        """Return the UIDs of the studies that have an object of a modality, such as SR."""
+        asked = {"Level": "Study", "Query": {"ModalitiesInStudy": modality}, "Expand": True}
+        found = self.rest("/tools/find", "POST", asked)
+        return {entry["MainDicomTags"]["StudyInstanceUID"] for entry in found}
 
     def file(self, sop_instance_uid: str) -> bytes:
         """Return the Part-10 file of an instance as it is stored."""
