@@ -207,6 +207,14 @@ def test_a_name_in_the_bytes_of_the_pixels_keeps_the_image_in(original):
         deidentify(original, PSEUDONYMS)
 
 
+def test_short_words_that_pixels_hold_by_chance_are_no_reason_to_leave_an_image_out(original):
+    original.PatientName = "ABCD^EFG"
+    pixels = bytearray(len(original.PixelData))  # black from the first pixel on, as the preamble is
+    pixels[1000:1006] = b" ABCD "
+    original.PixelData = bytes(pixels)
+    assert np.array_equal(clean(original).pixel_array, original.pixel_array)
+
+
 def test_an_object_without_pixels_is_no_image(original):
     del original.PixelData
     with pytest.raises(NotCleanError, match="no pixels"):

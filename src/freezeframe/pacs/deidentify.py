@@ -29,6 +29,8 @@ SHORTEST, SHORTEST_IN_PIXELS = 4, 8
 """Characters of a value that is looked for, and in pixels, where short ones are found by chance."""
 SHORTEST_NUMBER = 6
 """Digits of a number that is looked for outside of texts, where windows, exposures and UIDs hold short ones."""
+_ELEMENT_HEADER = 12
+"""Bytes before the value of an explicit OB or OW (PS3.5, section 7.1.2)."""
 _TEXT = ("LO", "SH", "ST", "LT", "UT", "UC", "PN", "AE", "UR", "AS", "DA", "DT", "TM")
 _METHOD = (
     ("113100", "Basic Application Confidentiality Profile"),
@@ -171,8 +173,7 @@ def _check(content: bytes, dataset: Dataset, secrets: list[str]) -> None:
     NotCleanError
         If one is there.
     """
-    pixels = content.find(bytes(dataset.PixelData)[:64])
-    header = content[: pixels if pixels > 0 else len(content)] + content[pixels + len(dataset.PixelData) :]
+    header = content[: len(content) - len(dataset.PixelData) - _ELEMENT_HEADER]  # pixels are the last element
     lowered, whole = header.lower(), content.lower()
     own = str(dataset.PatientID).lower().encode()
     for secret in secrets:

@@ -1,6 +1,7 @@
 import json
 import logging
 import sys
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -116,6 +117,12 @@ def test_a_full_file_begins_anew_and_old_ones_go(lines, tmp_path, monkeypatch):
     files = sorted(path.name for path in (tmp_path / "log").iterdir())
     assert files == ["node.jsonl", "node.jsonl.1", "node.jsonl.2"]
     assert lines()[-1]["message"] == "Line 199"
+
+
+def test_a_long_text_is_cut_and_takes_no_time():
+    begun = time.monotonic()
+    assert len(cleaned_text("ab cd " * 200_000 + "^")) < 5000
+    assert time.monotonic() - begun < 5
 
 
 KEYWORDS = ["PatientName", "PatientID", "PatientAddress", "AccessionNumber", "ReferringPhysicianName"]

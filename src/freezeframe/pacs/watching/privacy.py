@@ -8,6 +8,8 @@ from pydicom.multival import MultiValue
 from pydicom.valuerep import PersonName
 
 REMOVED = "[removed]"
+LONGEST = 4000
+"""Characters of a text that are logged."""
 PATIENT_KEYS = frozenset(
     {
         "patient", "patientname", "patientid", "patientbirthdate", "patientsex", "patientage", "patientaddress",
@@ -27,7 +29,7 @@ _NAMED = re.compile(
 )
 _QUERY = re.compile(r"(\b(?:https?://[^\s\"'?]*|/[^\s\"'?]*))\?[^\s\"']*")
 # PS3.5, section 6.2.1: the components of a name are divided by carets.
-_PERSON = re.compile(r"[^\W\d_][\w.'’-]*(?: [\w.'’-]+)*\^[^\s,;)\]\"]*")
+_PERSON = re.compile(r"[^\W\d_][\w.'’-]*(?: [\w.'’-]+){0,4}\^[^\s,;)\]\"]*")
 
 
 def is_private(key: str) -> bool:
@@ -51,6 +53,8 @@ def cleaned_text(text: str) -> str:
     >>> cleaned_text("(0010,0010) Patient's Name PN: 'PHANTOM^0001'")
     '(0010,0010) [removed]'
     """
+    if len(text) > LONGEST:
+        text = f"{text[:LONGEST]} [...]"
     text = _ELEMENT.sub(lambda found: f"({found[1]},{found[2]}) {REMOVED}", text)
     text = _QUERY.sub(lambda found: f"{found[1]}?{REMOVED}", text)
     text = _NAMED.sub(lambda found: f"{found[1]}: {REMOVED}", text)
