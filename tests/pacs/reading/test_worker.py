@@ -10,20 +10,23 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import psutil
 import pytest
 from reading_jobs import add_film, add_study, get
 from sqlalchemy import func, select
 
+from freezeframe.errors import UserError
 from freezeframe.pacs.configuration import NodeConfiguration
 from freezeframe.pacs.database import Database, open_database
 from freezeframe.pacs.reading import process
 from freezeframe.pacs.reading.findings import StudyReading
 from freezeframe.pacs.reading.watch import OVER_LIMIT
-from freezeframe.pacs.reading.worker import reason_of
+from freezeframe.pacs.reading.worker import disk_is_full, reason_of
 from freezeframe.pacs.tables import (
     DELIVERING,
+    JOB_CLAIMED,
     JOB_DONE,
     JOB_QUARANTINED,
     JOB_WAITING,
@@ -186,6 +189,39 @@ def test_an_error_that_is_not_ours_is_told_by_its_kind_and_place_alone():
     with pytest.raises(KeyError) as caught:
         StudyReading.from_dict({"images": [{"PHANTOM^0001": 1}]})
     assert re.fullmatch(r"KeyError in pacs/reading/findings\.py, line \d+\.", reason_of(caught.value))
+
+
+def test_a_full_disk_is_told_from_other_errors():
+    with pytest.raises(OSError, match="No space left") as caught, Path("/dev/full").open("wb", 0) as full:
+        full.write(b"1")
+    explained = UserError("The disk is full.")
+    explained.__cause__ = caught.value
+    assert disk_is_full(explained)
+    assert not disk_is_full(UserError("It is not."))
+    assert not disk_is_full(FileNotFoundError(2, "No such file"))
+
+
+def test_a_worker_that_is_stuck_in_native_code_is_ended_by_the_system(configuration, database):
+    (job_id,) = add_study(database, 1)
+    limited = with_limits(configuration, seconds=0.5)
+    program = (
+        "import ctypes, os, sys, time; from pathlib import Path\n"
+        "from freezeframe.pacs.configuration import NodeConfiguration\n"
+        "from freezeframe.pacs.database import open_database\n"
+        "from freezeframe.pacs.reading import queue, watch\n"
+        "watch.GRACE = 1.0\n"
+        "node = NodeConfiguration.model_validate_json(Path(sys.argv[1]).read_text())\n"
+        "database = open_database(node)\n"
+        "held = queue.claim(database, 'worker-0', 30, time.time())\n"
+        "with watch.Watch(database, 'worker-0', node.limits, os.getppid()) as watched:\n"
+        "    watched.begin(held)\n"
+        "    ctypes.PyDLL(None).sleep(3600)  # with the interpreter's lock: no other thread can run\n"
+    )
+    words = [sys.executable, "-c", program, str(process.write_configuration(limited))]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=DEADLINE, check=False)
+    assert done.returncode == 1
+    assert "Timeout" in done.stderr
+    assert get(database, job_id)[0].state == JOB_CLAIMED, "until the claim runs out"
 
 
 def test_a_worker_without_a_bundle_says_so_and_ends_with_the_code_of_a_mistake(tmp_path, configure):

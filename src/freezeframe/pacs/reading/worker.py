@@ -122,7 +122,7 @@ def _read(
     except Exception as error:
         watch.end()
         reader.restart()
-        queue.fail(database, claim, reason_of(error), limits, time.time(), counts=not _disk_is_full(error))
+        queue.fail(database, claim, reason_of(error), limits, time.time(), counts=not disk_is_full(error))
         return
     finally:
         watch.end()
@@ -156,7 +156,8 @@ def reason_of(error: BaseException) -> str:
     return f"{type(error).__name__}{where}."
 
 
-def _disk_is_full(error: BaseException | None) -> bool:
+def disk_is_full(error: BaseException | None) -> bool:
+    """Tell whether an error, or one that led to it, is that of a disk without room."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             return True
