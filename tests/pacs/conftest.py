@@ -12,7 +12,10 @@ from pathlib import Path
 
 import pg8000.native
 import pytest
+from safetensors.numpy import save
 
+from bundle.making import head_weights, make_bundle, make_graph
+from freezeframe.bundle.runtime.contents import HEAT
 from freezeframe.pacs.configuration import NodeConfiguration
 from freezeframe.pacs.database import Database, open_database
 
@@ -90,3 +93,13 @@ def database(request, tmp_path) -> Iterator[Database]:
         )
     yield opened
     opened.close()
+
+
+@pytest.fixture(scope="session")
+def small_bundle(tmp_path_factory) -> Path:
+    """Two members that tell the films apart, with heat maps and an operating point."""
+    more = {}
+    for place, seed in enumerate((21, 36)):
+        more[f"members/member{place}.onnx"] = make_graph(seed=seed)
+        more[f"members/member{place}.heat.safetensors"] = save({HEAT: head_weights(2, seed)})
+    return make_bundle(tmp_path_factory.mktemp("bundle") / "small", more=more)

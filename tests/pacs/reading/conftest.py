@@ -7,26 +7,14 @@ from pathlib import Path
 
 import pg8000.native
 import pytest
-from safetensors.numpy import save
 
-from bundle.making import head_weights, make_bundle, make_graph
-from freezeframe.bundle.runtime.contents import HEAT
+from bundle.making import make_bundle
 from freezeframe.imaging.preprocess import Preprocessing
 from freezeframe.pacs.configuration import NodeConfiguration
 from freezeframe.pacs.database import Database, open_database
 
 PACS = {"kind": "dicom", "name": "archive", "ae_title": "ARCHIVE", "address": "127.0.0.1", "port": 1}
 """Where results go; nobody listens there."""
-
-
-@pytest.fixture(scope="session")
-def small_bundle(tmp_path_factory) -> Path:
-    """Two members that tell the films apart, with heat maps and an operating point."""
-    more = {}
-    for place, seed in enumerate((21, 36)):
-        more[f"members/member{place}.onnx"] = make_graph(seed=seed)
-        more[f"members/member{place}.heat.safetensors"] = save({HEAT: head_weights(2, seed)})
-    return make_bundle(tmp_path_factory.mktemp("bundle") / "small", more=more)
 
 
 @pytest.fixture(scope="session")
