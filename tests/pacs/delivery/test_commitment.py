@@ -34,33 +34,33 @@ def test_a_result_may_come_much_later(database, tmp_path):
         assert [entry.done_at for entry in deliveries(database)] == [NOW + 100, NOW + 200]
 
 
-def test_what_is_not_committed_to_is_sent_again(database, tmp_path):
+def test_what_is_not_committed_to_is_sent_again(sqlite, tmp_path):
     with storage_peer(commitment="later") as peer:
         node = node_of(tmp_path, [dicom("pacs", peer.port, commitment=True)])
-        study_uid = read_study(database, node, 1)
-        deliver_due(database, node, NOW)
+        study_uid = read_study(sqlite, node, 1)
+        deliver_due(sqlite, node, NOW)
         sr, sc = (object_uid(study_uid, 1, kind) for kind in ("sr", "sc"))
-        committed(database, node, peer.asked[0][0], [sc], [(sr, 0x0112)], NOW + 10)
-        assert states(database) == ["waiting", "done"]
-        assert deliveries(database)[0].reason == "storage commitment failed: 0x0112"
-        assert deliver_due(database, node, NOW + 30) == 1
+        committed(sqlite, node, peer.asked[0][0], [sc], [(sr, 0x0112)], NOW + 10)
+        assert states(sqlite) == ["waiting", "done"]
+        assert deliveries(sqlite)[0].reason == "storage commitment failed: 0x0112"
+        assert deliver_due(sqlite, node, NOW + 30) == 1
         assert peer.uids == [sr, sc, sr]
-        committed(database, node, peer.asked[1][0], [sr], [], NOW + 40)
-        assert study_state(database, study_uid) == DONE
+        committed(sqlite, node, peer.asked[1][0], [sr], [], NOW + 40)
+        assert study_state(sqlite, study_uid) == DONE
 
 
-def test_what_is_not_answered_is_asked_again_and_not_sent_again(database, tmp_path):
+def test_what_is_not_answered_is_asked_again_and_not_sent_again(sqlite, tmp_path):
     with storage_peer(commitment="later") as peer:
         node = node_of(tmp_path, [dicom("pacs", peer.port, commitment=True)])
-        read_study(database, node, 1)
-        deliver_due(database, node, NOW)
-        assert deliver_due(database, node, NOW + ANSWER_SECONDS - 10) == 0
-        deliver_due(database, node, NOW + ANSWER_SECONDS + 30)
+        read_study(sqlite, node, 1)
+        deliver_due(sqlite, node, NOW)
+        assert deliver_due(sqlite, node, NOW + ANSWER_SECONDS - 10) == 0
+        deliver_due(sqlite, node, NOW + ANSWER_SECONDS + 30)
         assert len(peer.asked) == 2
         assert len(peer.stored) == 2
-        assert {entry.reason for entry in deliveries(database)} == {"no storage commitment came in time"}
-        committed(database, node, peer.asked[1][0], peer.asked[1][1], [], NOW + 400)
-        assert states(database) == ["done"] * 2
+        assert {entry.reason for entry in deliveries(sqlite)} == {"no storage commitment came in time"}
+        committed(sqlite, node, peer.asked[1][0], peer.asked[1][1], [], NOW + 400)
+        assert states(sqlite) == ["done"] * 2
 
 
 @pytest.mark.parametrize(
@@ -68,21 +68,21 @@ def test_what_is_not_answered_is_asked_again_and_not_sent_again(database, tmp_pa
     [("none", "it offers no storage commitment"), ("refuse", "N-ACTION status 0x0110")],
 )
 def test_a_destination_that_does_not_commit_is_said_to_be_so_and_never_taken_for_done(
-    database, tmp_path, commitment, reason
+    sqlite, tmp_path, commitment, reason
 ):
     with storage_peer(commitment=commitment) as peer:
         node = node_of(tmp_path, [dicom("pacs", peer.port, commitment=True)])
-        read_study(database, node, 1)
-        deliver_due(database, node, NOW)
-        deliver_due(database, node, NOW + 1000)
-        assert [(entry.state, entry.reason) for entry in deliveries(database)] == [("sent", reason)] * 2
-        assert min(entry.attempts for entry in deliveries(database)) >= 2
+        read_study(sqlite, node, 1)
+        deliver_due(sqlite, node, NOW)
+        deliver_due(sqlite, node, NOW + 1000)
+        assert [(entry.state, entry.reason) for entry in deliveries(sqlite)] == [("sent", reason)] * 2
+        assert min(entry.attempts for entry in deliveries(sqlite)) >= 2
         assert len(peer.stored) == 2
 
 
 @pytest.mark.parametrize("transaction_uid", ["", "1.2.3"])
-def test_a_result_of_no_request_changes_nothing(database, tmp_path, transaction_uid):
+def test_a_result_of_no_request_changes_nothing(sqlite, tmp_path, transaction_uid):
     node = node_of(tmp_path, [dicom("pacs", 104, commitment=True)])
-    study_uid = read_study(database, node, 1)
-    committed(database, node, transaction_uid, [object_uid(study_uid, 1, "sr")], [], NOW)
-    assert states(database) == ["waiting"] * 2
+    study_uid = read_study(sqlite, node, 1)
+    committed(sqlite, node, transaction_uid, [object_uid(study_uid, 1, "sr")], [], NOW)
+    assert states(sqlite) == ["waiting"] * 2

@@ -61,6 +61,8 @@ def test_a_device_that_knows_only_implicit_vr_gets_the_same_elements(sqlite, tmp
         made = dcmread(node.folder / "results" / study_uid / "1-default" / "sc.dat")
         (tmp_path / "received").write_bytes(peer.stored[0][1])
         received = dcmread(tmp_path / "received", force=True)
+        for found in (made, received):
+            found.remove_private_tags()  # they lose their VR in an implicit encoding
         assert received == made
 
 

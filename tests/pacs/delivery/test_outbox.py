@@ -31,7 +31,7 @@ def closed_port():
         yield free.getsockname()[1]
 
 
-def test_each_destination_gets_the_kinds_that_it_takes(database, tmp_path):
+def test_each_destination_gets_the_kinds_that_it_takes(sqlite, tmp_path):
     node = node_of(
         tmp_path,
         [
@@ -41,28 +41,28 @@ def test_each_destination_gets_the_kinds_that_it_takes(database, tmp_path):
             {"kind": "fhir", "name": "fhir", "url": "http://127.0.0.1:1"},
         ],
     )
-    read_study(database, node, 1, kinds=ALL)
-    found = [delivery.destination for delivery in deliveries(database)]
+    read_study(sqlite, node, 1, kinds=ALL)
+    found = [delivery.destination for delivery in deliveries(sqlite)]
     assert found == ["pacs", "pacs", "web", "ris", "fhir"]
 
 
-def test_in_shadow_mode_nothing_leaves_and_the_study_is_done(database, tmp_path):
+def test_in_shadow_mode_nothing_leaves_and_the_study_is_done(sqlite, tmp_path):
     with storage_peer() as peer:
         node = node_of(tmp_path, [dicom("pacs", peer.port)], shadow=True)
-        study_uid = read_study(database, node, 1)
-        assert deliver_due(database, node, NOW) == 0
-        assert states(database) == ["withheld"] * 2
-        assert study_state(database, study_uid) == DONE
+        study_uid = read_study(sqlite, node, 1)
+        assert deliver_due(sqlite, node, NOW) == 0
+        assert states(sqlite) == ["withheld"] * 2
+        assert study_state(sqlite, study_uid) == DONE
         # What was withheld stays so when the mode ends.
-        assert deliver_due(database, node_of(tmp_path, [dicom("pacs", peer.port)]), NOW) == 0
+        assert deliver_due(sqlite, node_of(tmp_path, [dicom("pacs", peer.port)]), NOW) == 0
         assert peer.associations == 0
 
 
-def test_a_study_without_destinations_is_done(database, tmp_path):
+def test_a_study_without_destinations_is_done(sqlite, tmp_path):
     node = node_of(tmp_path)
-    study_uid = read_study(database, node, 1)
-    deliver_due(database, node, NOW)
-    assert study_state(database, study_uid) == DONE
+    study_uid = read_study(sqlite, node, 1)
+    deliver_due(sqlite, node, NOW)
+    assert study_state(sqlite, study_uid) == DONE
 
 
 def test_a_new_version_overtakes_what_was_not_sent(database, tmp_path, closed_port):
@@ -99,11 +99,11 @@ def test_findings_are_sent_first_then_the_oldest(database, tmp_path):
         assert peer.uids == [object_uid(uids[number], 1, "sr") for number in (2, 4, 1, 0, 3)]
 
 
-def test_the_objects_of_a_study_go_over_one_association(database, tmp_path):
+def test_the_objects_of_a_study_go_over_one_association(sqlite, tmp_path):
     with storage_peer() as peer:
         node = node_of(tmp_path, [dicom("pacs", peer.port)])
-        read_study(database, node, 1, kinds=["sr", "sc", "gsps"])
-        assert deliver_due(database, node, NOW) == 3
+        read_study(sqlite, node, 1, kinds=["sr", "sc", "gsps"])
+        assert deliver_due(sqlite, node, NOW) == 3
         assert peer.associations == 1
 
 
@@ -127,13 +127,13 @@ def test_several_processes_never_hold_the_same_delivery(database, tmp_path):
     assert len(held) == len(set(held)) == 30
 
 
-def test_what_a_dead_process_held_is_due_again_when_its_lease_has_ended(database, tmp_path):
+def test_what_a_dead_process_held_is_due_again_when_its_lease_has_ended(sqlite, tmp_path):
     with storage_peer() as peer:
         node = node_of(tmp_path, [dicom("pacs", peer.port)])
-        read_study(database, node, 1)
-        assert len(claims.claim(database, node, "pacs", NOW)) == 2
-        assert deliver_due(database, node, NOW + claims.LEASE_SECONDS - 1) == 0
-        assert deliver_due(database, node, NOW + claims.LEASE_SECONDS) == 2
+        read_study(sqlite, node, 1)
+        assert len(claims.claim(sqlite, node, "pacs", NOW)) == 2
+        assert deliver_due(sqlite, node, NOW + claims.LEASE_SECONDS - 1) == 0
+        assert deliver_due(sqlite, node, NOW + claims.LEASE_SECONDS) == 2
 
 
 def test_a_destination_that_is_down_hinders_no_other_and_counts_one_attempt(database, tmp_path, closed_port):
@@ -149,14 +149,14 @@ def test_a_destination_that_is_down_hinders_no_other_and_counts_one_attempt(data
 
 
 def test_a_destination_that_is_down_is_tried_after_times_that_double_up_to_the_longest(
-    database, tmp_path, closed_port
+    sqlite, tmp_path, closed_port
 ):
     node = node_of(tmp_path, [dicom("pacs", closed_port)], limits={"first_wait": 10, "longest_wait": 60})
-    read_study(database, node, 1, kinds=["sr"])
+    read_study(sqlite, node, 1, kinds=["sr"])
     tried, seconds = [], 0
     while len(tried) < 6:
-        deliver_to(database, node, "pacs", NOW + seconds)
-        if deliveries(database)[0].attempts > len(tried):
+        deliver_to(sqlite, node, "pacs", NOW + seconds)
+        if deliveries(sqlite)[0].attempts > len(tried):
             tried.append(seconds)
         seconds += 1
         assert seconds < 400
@@ -164,42 +164,42 @@ def test_a_destination_that_is_down_is_tried_after_times_that_double_up_to_the_l
     assert [round(wait, -1) for wait in waits] == [10, 20, 40, 60, 60]
     # It is back, and goes wrong again later: the times start anew.
     with storage_peer() as peer:
-        assert deliver_due(database, node_of(tmp_path, [dicom("pacs", peer.port)]), NOW + 1000) == 1
-    read_study(database, node, 2, kinds=["sr"])
-    deliver_due(database, node, NOW + 1001)
-    with database.reading() as session:
+        assert deliver_due(sqlite, node_of(tmp_path, [dicom("pacs", peer.port)]), NOW + 1000) == 1
+    read_study(sqlite, node, 2, kinds=["sr"])
+    deliver_due(sqlite, node, NOW + 1001)
+    with sqlite.reading() as session:
         assert claims.paused_until(session, "pacs") == pytest.approx(NOW + 1011, abs=1)
 
 
-def test_an_object_that_is_refused_waits_for_itself_and_the_others_go(database, tmp_path):
+def test_an_object_that_is_refused_waits_for_itself_and_the_others_go(sqlite, tmp_path):
     refused: set[str] = set()
     with storage_peer(lambda uid: 0x0110 if uid in refused else 0) as peer:
         node = node_of(tmp_path, [dicom("pacs", peer.port)])
-        study_uid = read_study(database, node, 1)
+        study_uid = read_study(sqlite, node, 1)
         refused.add(object_uid(study_uid, 1, "sr"))
-        read_study(database, node, 2)
-        assert deliver_due(database, node, NOW) == 3
-        assert study_state(database, study_uid) == DELIVERING
-        first = deliveries(database)[0]
+        read_study(sqlite, node, 2)
+        assert deliver_due(sqlite, node, NOW) == 3
+        assert study_state(sqlite, study_uid) == DELIVERING
+        first = deliveries(sqlite)[0]
         assert (first.state, first.attempts, first.reason) == ("waiting", 1, "C-STORE status 0x0110")
         assert first.not_before == pytest.approx(NOW + 10, abs=5)
         refused.clear()
-        assert deliver_due(database, node, NOW + 20) == 1
-        assert study_state(database, study_uid) == DONE
+        assert deliver_due(sqlite, node, NOW + 20) == 1
+        assert study_state(sqlite, study_uid) == DONE
 
 
-def test_an_object_that_a_destination_does_not_survive_delays_the_others_only(database, tmp_path):
+def test_an_object_that_a_destination_does_not_survive_delays_the_others_only(sqlite, tmp_path):
     poison: set[str] = set()
     with storage_peer(lambda uid: "abort" if uid in poison else 0) as peer:
         node = node_of(tmp_path, [dicom("pacs", peer.port)])
-        study_uid = read_study(database, node, 1)
+        study_uid = read_study(sqlite, node, 1)
         poison.add(object_uid(study_uid, 1, "sr"))
         for number in range(2, 5):
-            read_study(database, node, number)
+            read_study(sqlite, node, number)
         for seconds in range(0, 45, 11):
-            deliver_due(database, node, NOW + seconds)
+            deliver_due(sqlite, node, NOW + seconds)
         assert len(set(peer.uids)) == len(peer.uids) == 7
-        assert [delivery.state for delivery in deliveries(database)].count("waiting") == 1
+        assert [delivery.state for delivery in deliveries(sqlite)].count("waiting") == 1
 
 
 def test_an_administrator_can_have_a_delivery_tried_at_once(database, tmp_path, closed_port):
@@ -223,16 +223,16 @@ def test_results_for_a_destination_that_is_gone_wait_with_the_reason(database, t
     assert study_state(database, study_uid) == DELIVERING
 
 
-def test_a_file_that_was_changed_is_not_sent(database, tmp_path):
+def test_a_file_that_was_changed_is_not_sent(sqlite, tmp_path):
     with storage_peer() as peer:
         node = node_of(tmp_path, [dicom("pacs", peer.port)])
-        study_uid = read_study(database, node, 1)
+        study_uid = read_study(sqlite, node, 1)
         folder = node.folder / "results" / study_uid / "1-default"
         (folder / "sr.dat").write_bytes((folder / "sr.dat").read_bytes() + b"\0\0")
         (folder / "sc.dat").unlink()
-        assert deliver_due(database, node, NOW) == 0
+        assert deliver_due(sqlite, node, NOW) == 0
         assert peer.tried == []
-        reasons = [entry.reason for entry in deliveries(database)]
+        reasons = [entry.reason for entry in deliveries(sqlite)]
         assert reasons == ["its file was changed", "its file can't be read (No such file or directory)"]
 
 
@@ -250,19 +250,17 @@ def test_each_delivery_is_in_the_audit_trail(database, tmp_path):
     assert audit.verify(database).broken is None
 
 
-def test_twenty_destinations_of_which_one_is_silent_and_one_down(
-    database, tmp_path, closed_port, monkeypatch
-):
+def test_twenty_destinations_of_which_one_is_silent_and_one_down(sqlite, tmp_path, closed_port, monkeypatch):
     monkeypatch.setattr("freezeframe.pacs.delivery.dicom_sender.ASSOCIATE_SECONDS", 2.0)
     with storage_peer() as peer, socket.create_server(("127.0.0.1", 0)) as silent:
         ports = [peer.port] * 18 + [closed_port, silent.getsockname()[1]]
         node = node_of(tmp_path, [dicom(f"pacs{number}", port) for number, port in enumerate(ports)])
-        uids = [read_study(database, node, number) for number in range(1, 4)]
-        assert deliver_due(database, node, NOW) == 18 * 6
+        uids = [read_study(sqlite, node, number) for number in range(1, 4)]
+        assert deliver_due(sqlite, node, NOW) == 18 * 6
         assert sorted(peer.uids) == sorted(
             object_uid(uid, 1, kind) for uid in uids for kind in ("sr", "sc") for _ in range(18)
         )
-        assert states(database).count("waiting") == 2 * 6
+        assert states(sqlite).count("waiting") == 2 * 6
 
 
 def test_run_delivers_until_it_is_told_to_stop(database, tmp_path, closed_port):
@@ -296,7 +294,7 @@ def shared_peer():
         yield peer
 
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=12)
 @given(
     script=st.lists(
         st.sampled_from(["stored", "refused", "failed", "abort", "lost answer", "killed"]), max_size=8
