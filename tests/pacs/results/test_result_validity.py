@@ -75,7 +75,7 @@ PIXELMED = ["/usr/share/java/pixelmed.jar", "/usr/share/java/slf4j-api.jar", "/u
 def template_errors(path) -> list[str]:
     limits = [f"-Djdk.xml.xpath{name}Limit=0" for name in ("ExprOp", "TotalOp", "ExprGrp")]
     command = ["java", *limits, "-cp", ":".join(PIXELMED), "com.pixelmed.validate.DicomSRValidator", path]
-    said = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False).stdout
+    said = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False).stdout
     assert "Found Root Template TID_1500" in said
     assert "IOD validation complete" in said
     return [line for line in said.splitlines() if line.startswith("Error")]
