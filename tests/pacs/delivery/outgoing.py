@@ -57,10 +57,11 @@ def read_study(
     version: int = 1,
     now: float = NOW,
     state: str = DELIVERING,
+    padding: int = 0,
 ) -> str:
     """Store a study (or a further version of it) with its result's objects in the outbox; return its UID."""
     study_uid = f"1.2.826.0.1.3680043.10.{number}"
-    files = [_file(configuration.folder, study_uid, version, kind) for kind in kinds]
+    files = [_file(configuration.folder, study_uid, version, kind, padding) for kind in kinds]
     with database.transaction() as session:
         study = session.scalar(select(Study).where(Study.study_uid == study_uid))
         if study is None:
@@ -131,11 +132,11 @@ def study_state(database: Database, study_uid: str) -> str:
         return session.scalars(select(Study.state).where(Study.study_uid == study_uid)).one()
 
 
-def _file(root: Path, study_uid: str, version: int, kind: str) -> Path:
+def _file(root: Path, study_uid: str, version: int, kind: str, padding: int) -> Path:
     path = root / "results" / study_uid / f"{version}-default" / f"{kind}.dat"
     path.parent.mkdir(parents=True, exist_ok=True)
     if kind in CLASSES:
-        _write_dicom(path, study_uid, version, kind)
+        _write_dicom(path, study_uid, version, kind, padding)
     elif kind == "hl7":
         segments = [
             f"MSH|^~\\&|FREEZEFRAME||||20260101000000||ORU^R01^ORU_R01|{control_id(study_uid, version)}|P|2.5.1",
@@ -152,7 +153,7 @@ def control_id(study_uid: str, version: int) -> str:
     return hashlib.sha256(f"{study_uid} {version}".encode()).hexdigest()[:20]
 
 
-def _write_dicom(path: Path, study_uid: str, version: int, kind: str) -> None:
+def _write_dicom(path: Path, study_uid: str, version: int, kind: str, padding: int) -> None:
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = CLASSES[kind]
     meta.MediaStorageSOPInstanceUID = object_uid(study_uid, version, kind)
@@ -181,4 +182,6 @@ def _write_dicom(path: Path, study_uid: str, version: int, kind: str) -> None:
         made.BitsAllocated = made.BitsStored = 8
         made.HighBit, made.PixelRepresentation, made.ConversionType = 7, 0, "SYN"
         made.PixelData = pixels.tobytes()
+    if padding:
+        made.add_new(0xFFFCFFFC, "OB", b"\0" * padding)  # Data Set Trailing Padding
     dcmwrite(path, made, enforce_file_format=True)

@@ -10,6 +10,7 @@ from outgoing import CLASSES
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, evt
+from pynetdicom.pdu import P_DATA_TF
 
 COMMITMENT = "1.2.840.10008.1.20.1"
 Behaviour = Callable[[str], int | str]
@@ -34,6 +35,7 @@ class StoragePeer:
         self.asked: list[tuple[str, list[str]]] = []
         self.associations = 0
         self.stop = threading.Event()
+        self.stops_reading = False
         entity = AE(ae_title="PEER")
         entity.maximum_associations = 50
         for sop_class in CLASSES.values():
@@ -44,6 +46,7 @@ class StoragePeer:
             (evt.EVT_C_STORE, self._store),
             (evt.EVT_N_ACTION, self._act),
             (evt.EVT_ESTABLISHED, self._count),
+            (evt.EVT_PDU_RECV, self._read),
         ]
         self._server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
         self.port: int = self._server.server_address[1]
@@ -55,6 +58,10 @@ class StoragePeer:
     def close(self) -> None:
         self.stop.set()
         self._server.shutdown()
+
+    def _read(self, event: evt.Event) -> None:
+        if self.stops_reading and isinstance(event.pdu, P_DATA_TF):
+            self.stop.wait(60)  # in the thread that reads from the connection
 
     def _count(self, event: evt.Event) -> None:
         self.associations += 1

@@ -126,3 +126,19 @@ def test_certificates_that_are_missing_are_a_reason_that_names_the_file(sqlite, 
 def test_a_delivery_is_held_for_longer_than_any_answer_may_take():
     longest = dicom_sender.CONNECT_SECONDS + dicom_sender.ASSOCIATE_SECONDS + dicom_sender.ANSWER_SECONDS
     assert longest < LEASE_SECONDS * 4 / 5
+
+
+def test_a_device_that_stops_reading_within_an_object_is_given_up(sqlite, tmp_path, monkeypatch):
+    monkeypatch.setattr(dicom_sender, "ANSWER_SECONDS", 1.0)
+    with storage_peer() as peer:
+        node = node_of(tmp_path, [dicom("pacs", peer.port)])
+        # Larger than all buffers on the way.
+        read_study(sqlite, node, 1, kinds=["sc"], padding=40_000_000)
+        peer.stops_reading = True
+        assert deliver_due(sqlite, node, NOW) == 0
+        assert deliveries(sqlite)[0].reason == (
+            "it ended the association, or fell silent, while an object was sent"
+        )
+        peer.stop.set()
+        peer.stops_reading = False
+        assert deliver_due(sqlite, node, NOW + 60) == 1
