@@ -1,6 +1,9 @@
 import json
+import time
+from contextlib import closing
 from pathlib import Path
 
+import pg8000.native
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -309,6 +312,33 @@ def test_the_node_names_the_classes_of_its_bundle(make_node, tmp_path):
     assert answer["bundles"] == [
         {"name": "default", "classes": ["normal", "opacity"], "positive_class": "opacity"}
     ]
+
+
+def test_all_of_it_works_on_postgresql_too(make_node, postgresql_port):
+    name = f"page_{time.monotonic_ns()}"
+    with closing(
+        pg8000.native.Connection("node", host="127.0.0.1", port=postgresql_port, database="postgres")
+    ) as server:
+        server.run(f"CREATE DATABASE {name}")
+    node = make_node(database=f"postgresql+pg8000://node@127.0.0.1:{postgresql_port}/{name}")
+    first, second = (
+        node.result(0.6, warned=True, patient_id="P"),
+        node.result(0.9, time.time(), patient_id="P"),
+    )
+    say(node, first, "agree")
+    client = node.as_("admin")
+    assert uids(client) == ["1.2.3.2", "1.2.3.1"]
+    assert uids(client, feedback="agree", outcome="positive", text="phantöm 0001") == []
+    assert uids(client, feedback="agree", outcome="positive", text="phantom 0001") == ["1.2.3.1"]
+    assert uids(client, text="\0%_\\") == []
+    assert len(client.get("/api/studies/1.2.3.1").json()["previous"]) == 1
+    said = {"verdict": "correct", "label": "normal", "remark": "\0 ñ"}
+    assert client.post(f"/api/results/{second.id}/feedback", json=said).status_code == 200
+    assert client.post("/api/studies/1.2.3.1/rerun").status_code == 200
+    found = client.get("/api/dashboard", params={"days": 3650}).json()
+    assert (found["sensitivity"]["n"], found["specificity"]["value"]) == (1, 0.0)
+    assert client.get("/api/audit").json()["entries"][-1]["who"] == "admin"
+    assert audit.verify(node.rows.database).broken is None
 
 
 def write_bundle(folder: Path) -> None:

@@ -7,13 +7,13 @@ from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
-from sqlalchemy import func, select
+from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session
 
 from freezeframe.evaluation.intervals import wilson
-from freezeframe.pacs.review.summaries import leading_results, newest_verdicts
+from freezeframe.pacs.review.summaries import Leading, newest_feedback
 from freezeframe.pacs.security import audit
-from freezeframe.pacs.tables import AuditEntry, Cursor, Result, Study
+from freezeframe.pacs.tables import AuditEntry, Cursor, Feedback, Result, Study
 from freezeframe.pacs.watching.drift import CURSOR as DRIFT
 
 DAY = 86400.0
@@ -109,33 +109,35 @@ def _share(hits: list[bool]) -> dict[str, float | int | None]:
 
 
 def _judged(session: Session, since: float) -> list[Judged]:
-    verdicts = newest_verdicts()
+    is_correction = Feedback.verdict == "correct"
     query = (
         select(
-            Result.created_at, Result.outcome, Result.reading["model"], verdicts.c.verdict, verdicts.c.label
+            Result.created_at,
+            Result.outcome,
+            Feedback.verdict,
+            Feedback.label,
+            # The reading is large: it is only looked into where it is needed.
+            case((is_correction, Result.reading["model"])),
         )
-        .join(verdicts, verdicts.c.result_id == Result.id)
+        .join(Feedback, Feedback.id == newest_feedback(Result.id))
         .where(Result.current, Result.created_at >= since, Result.outcome != "refused")
     )
     found = []
-    for created_at, outcome, model, verdict, label in session.execute(query):
+    for created_at, outcome, verdict, label, model in session.execute(query):
         said = outcome == "positive"
-        classes = [entry["label"] for entry in model["classes"]]
-        held = truth(verdict, label, said, model["positive_class"], classes)
+        classes = [entry["label"] for entry in model["classes"]] if model else []
+        held = truth(verdict, label, said, model["positive_class"] if model else None, classes)
         found.append(Judged(_monday(created_at), verdict == "agree", said, held))
     return found
 
 
 def _volumes(session: Session, since: float, now: float) -> list[dict[str, Any]]:
-    leading = leading_results()
-    query = (
-        select(Study.last_at, leading.c.outcome)
-        .outerjoin(leading, leading.c.study_id == Study.id)
-        .where(Study.last_at >= since)
-    )
+    leading = Leading()
+    query = select(Study.last_at, leading.result.outcome).select_from(Study).where(Study.last_at >= since)
     studies: Counter[date] = Counter()
     outcomes: Counter[tuple[date, str]] = Counter()
-    for last_at, outcome in session.execute(query):
+    rows: Iterable[Any] = session.execute(leading.join(query))
+    for last_at, outcome in rows:
         day = date.fromtimestamp(last_at)
         studies[day] += 1
         outcomes[day, outcome or ""] += 1
