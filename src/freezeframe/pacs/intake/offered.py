@@ -1,6 +1,6 @@
 """What this node says that it takes: SOP classes of images, transfer syntaxes that `imaging` decodes, its own name."""
 
-from collections.abc import Collection
+from functools import cache
 
 from pydicom import uid
 from pynetdicom.presentation import PresentationContext, build_context
@@ -75,12 +75,13 @@ STORAGE_COMMITMENT = "1.2.840.10008.1.20.1"
 _UNCOMPRESSED = (uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian)
 
 
-def contexts(may: Collection[str], commitment: bool) -> list[PresentationContext]:
-    """Return the presentation contexts that are accepted of a peer.
+@cache
+def contexts(may: tuple[str, ...], commitment: bool) -> list[PresentationContext]:
+    """Return the presentation contexts that are accepted of a peer; made once, and not to be changed.
 
     Parameters
     ----------
-    may : collection of str
+    may : tuple of str
         'echo' and 'store', as in the configuration.
     commitment : bool
         Whether it may say that it keeps what this node sent it. The peer is the provider of that service although it
