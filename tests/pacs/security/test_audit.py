@@ -186,3 +186,9 @@ def test_the_canonical_form_says_exactly_the_line(line):
 @settings(max_examples=50)
 def test_different_lines_have_different_hashes(line, other):
     assert (audit.line_hash(line) == audit.line_hash(other)) == (line == other)
+
+
+def test_an_error_of_the_database_does_not_tell_what_was_to_be_stored(sqlite):
+    with pytest.raises(DatabaseError) as error, sqlite.transaction() as session:
+        session.execute(text("INSERT INTO nothing VALUES (:name)"), {"name": "PHANTOM^SECRET"})
+    assert "SECRET" not in str(error.value)
