@@ -280,7 +280,7 @@ def test_an_image_that_can_not_be_had_does_not_keep_the_others_from_coming(pulli
     pulling_node.pacs.broken = {make_image(1, 1).SOPInstanceUID}
     assert [pulling_node.poll(), pulling_node.poll(0)] == [1, 1]
     pulling_node.pacs.asked.clear()
-    for _ in range(31):
+    for _ in range(31):  # minutes
         pulling_node.poll()
     tries = [path for path in pulling_node.pacs.asked if path.endswith(make_image(1, 1).SOPInstanceUID)]
     assert len(tries) == 4  # after 2, 6, 14 and 30 minutes

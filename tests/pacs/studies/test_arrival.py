@@ -1,8 +1,7 @@
 """The clock of a study."""
 
-import tempfile
+import itertools
 import threading
-from pathlib import Path
 
 import pytest
 from configured import configured
@@ -81,21 +80,33 @@ def test_first_images_that_come_at_once_make_one_study(database):
     assert the_study(database).images == 8
 
 
+@pytest.fixture(scope="module")
+def lasting(tmp_path_factory):
+    """A database for many examples, each with studies of its own."""
+    database = open_database(configured(tmp_path_factory.mktemp("lasting")))
+    yield database
+    database.close()
+
+
+numbers = itertools.count(1)
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     st.lists(st.integers(0, 200), min_size=1, max_size=6, unique=True).flatmap(
         lambda times: st.tuples(st.just(sorted(times)), st.permutations(times))
     )
 )
-def test_the_order_in_which_images_are_noted_does_not_matter(times):
+def test_the_order_in_which_images_are_noted_does_not_matter(lasting, times):
     ordered, mixed = times
     found = []
-    for order in (ordered, mixed):
-        with tempfile.TemporaryDirectory() as folder:
-            database = open_database(configured(Path(folder)))
-            study = arrive(database, *order)
+    with lasting.transaction() as session:
+        for order in (ordered, mixed):
+            header = StudyHeader(f"1.2.3.{next(numbers)}")
+            for now in order:
+                arrived(session, header, "pacs", PATIENCE, now)
+            study = session.scalars(select(Study).where(Study.study_uid == header.study_uid)).one()
             found.append((study.first_at, study.last_at, study.deadline, study.images))
-            database.close()
     assert found[0] == found[1]
     first, last = ordered[0], ordered[-1]
     assert found[0][2] == min(last + 30, first + 100)

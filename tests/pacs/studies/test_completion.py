@@ -314,16 +314,16 @@ def test_any_order_of_arrival_ends_in_the_same_jobs(order):
         {"name": "frontal", "view": ["PA", "AP"]},
         {"name": "lateral", "view": ["LL"], "bundle": "second"},
     ]
-    found = []
-    for some in (list(range(6)), order):
-        with tempfile.TemporaryDirectory() as folder:
-            configuration = configured(Path(folder), rules=rules)
-            database = open_database(configuration)
+    with tempfile.TemporaryDirectory() as folder:
+        configuration = configured(Path(folder), rules=rules)
+        database = open_database(configuration)
+        for study, some in ((1, range(6)), (2, order)):
             for second, number in enumerate(some):
-                image = make_image(1, number, number % 2, ViewPosition=views[number])
+                image = make_image(study, number, number % 2, ViewPosition=views[number])
                 receive(database, configuration, image, 1000 + second)
-            complete_due(database, configuration, 2000)
-            jobs = [(job.bundle, job.rule, job.image_uids) for job in the_jobs(database)]
-            found.append((jobs, the_study(database).version))
-            database.close()
-    assert found[0] == found[1]
+        assert complete_due(database, configuration, 2000) == 2
+        jobs = [(job.bundle, job.rule, job.version, numbers(job)) for job in the_jobs(database)]
+        database.close()
+    assert [entry[0] for entry in jobs] == ["default", "default", "second", "second"]
+    assert jobs[0] == jobs[1]
+    assert jobs[2] == jobs[3]
