@@ -1,17 +1,10 @@
 """What the tests of the node share: `orthanc` (a PACS), `certificates`, databases; each part adds its own fixtures."""
 
-import os
-import pwd
-import shutil
-import socket
-import subprocess
-import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import pg8000.native
 import pytest
+from postgresql import PostgreSql
 from safetensors.numpy import save
 
 from bundle.making import head_weights, make_bundle, make_graph
@@ -31,43 +24,17 @@ def _configuration(folder: Path, **fields) -> NodeConfiguration:
 
 
 @pytest.fixture(scope="session")
-def postgresql_port() -> Iterator[int]:
-    """Port of a PostgreSQL that lives as long as the tests."""
-    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))[-1]
-    folder = Path(tempfile.mkdtemp(prefix="postgresql-"))  # a path short enough for a socket
-    identity: dict = {}
-    if os.geteuid() == 0:  # as which it refuses to run
-        nobody = pwd.getpwnam("nobody")
-        os.chown(folder, nobody.pw_uid, nobody.pw_gid)
-        identity = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
-    data = folder / "data"
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    subprocess.run(
-        [programs / "initdb", "-D", data, "-U", "node", "--auth=trust", "--no-sync", "--no-locale", "-E", "UTF8"],
-        check=True, capture_output=True, cwd=folder, **identity,
-    )  # fmt: skip
-    options = ["-c", "unix_socket_directories=", "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]
-    server = subprocess.Popen(
-        [programs / "postgres", "-D", data, "-p", str(port), *options],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder, **identity,
-    )  # fmt: skip
-    try:
-        deadline = time.monotonic() + 120
-        while True:
-            try:
-                pg8000.native.Connection("node", host="127.0.0.1", port=port, database="postgres").close()
-                break
-            except Exception:
-                assert server.poll() is None, "PostgreSQL ended"
-                assert time.monotonic() < deadline, "PostgreSQL does not answer"
-                time.sleep(0.1)
-        yield port
-    finally:
-        server.terminate()
-        server.wait(60)
-        shutil.rmtree(folder)
+def postgresql() -> Iterator[PostgreSql]:
+    """A PostgreSQL that lives as long as the tests."""
+    server = PostgreSql()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def postgresql_port(postgresql) -> int:
+    """Its port on 127.0.0.1."""
+    return postgresql.port
 
 
 @pytest.fixture
@@ -83,14 +50,8 @@ def database(request, tmp_path) -> Iterator[Database]:
     if request.param == "sqlite":
         opened = open_database(_configuration(tmp_path))
     else:
-        port = request.getfixturevalue("postgresql_port")
-        name = f"node_{time.monotonic_ns()}"
-        connection = pg8000.native.Connection("node", host="127.0.0.1", port=port, database="postgres")
-        connection.run(f"CREATE DATABASE {name}")
-        connection.close()
-        opened = open_database(
-            _configuration(tmp_path, database=f"postgresql+pg8000://node@127.0.0.1:{port}/{name}")
-        )
+        address = request.getfixturevalue("postgresql").new_database()
+        opened = open_database(_configuration(tmp_path, database=address))
     yield opened
     opened.close()
 

@@ -1,11 +1,9 @@
 """Small bundles for tests of reading."""
 
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-import pg8000.native
 import pytest
 
 from bundle.making import make_bundle
@@ -42,13 +40,7 @@ def node(request, tmp_path, small_bundle) -> Iterator[tuple[Database, NodeConfig
     """A new database of each kind, and the configuration of a node that uses it."""
     more: dict[str, object] = {"destinations": [PACS]}
     if request.param == "postgresql":
-        port = request.getfixturevalue("postgresql_port")
-        name = f"reading_{time.monotonic_ns()}"
-        with closing(
-            pg8000.native.Connection("node", host="127.0.0.1", port=port, database="postgres")
-        ) as one:
-            one.run(f"CREATE DATABASE {name}")
-        more["database"] = f"postgresql+pg8000://node@127.0.0.1:{port}/{name}"
+        more["database"] = request.getfixturevalue("postgresql").new_database()
     configuration = configured(tmp_path / "node", small_bundle, **more)
     with closing(open_database(configuration)) as database:
         yield database, configuration
