@@ -58,6 +58,13 @@ def test_a_level_is_mann_and_whitneys_statistic():
     assert 2 * stats.norm.sf(abs(deviations)) == pytest.approx(expected.pvalue)
 
 
+@pytest.mark.parametrize("alpha", [0.05, 2.5e-4, 1e-7])
+def test_the_limits_of_a_rate_are_quantiles_of_the_beta_binomial_distribution(alpha):
+    judged, predicted = rate(10, 200, 50, 500, alpha), stats.betabinom(200, 50.5, 450.5)
+    assert judged.low * 200 == pytest.approx(predicted.ppf(alpha / 2))
+    assert judged.high * 200 == pytest.approx(predicted.ppf(1 - alpha / 2))
+
+
 def test_a_shape_is_kolmogorovs_distance():
     generator = np.random.default_rng(2)
     window, reference = generator.normal(size=60), generator.normal(0.3, 1, size=200)

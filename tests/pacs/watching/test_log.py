@@ -85,6 +85,13 @@ def test_the_text_of_our_own_errors_is_kept(lines):
     assert "FreezeframeError: The disk is full. at" in lines()[0]["exception"]
 
 
+@pytest.mark.parametrize("address", ["/studies", "https://pacs.test/dicom-web/studies", "/"])
+def test_queries_are_cut_off_every_address(address):
+    assert (
+        cleaned_text(f"GET {address}?00100020=17&limit=3 took long") == f"GET {address}?[removed] took long"
+    )
+
+
 def test_queries_are_cut_off_addresses(lines):
     logging.getLogger("any").warning('GET "/dicom-web/studies?00100020=%s&limit=3" 200', NUMBER)
     assert lines()[0]["message"] == 'GET "/dicom-web/studies?[removed]" 200'

@@ -116,9 +116,10 @@ def rate(count: int, window: int, reference_count: int, reference: int, alpha: f
     >>> rate(100, 200, 50, 500, 0.001).outside, rate(22, 200, 50, 500, 0.001).outside
     (True, False)
     """
-    predicted = stats.betabinom(window, reference_count + 0.5, reference - reference_count + 0.5)
-    low, high = int(predicted.ppf(alpha / 2)), int(predicted.ppf(1 - alpha / 2))
-    return Judgement(count / window, low / window, high / window)
+    prior = (reference_count + 0.5, reference - reference_count + 0.5)
+    cumulated = np.cumsum(stats.betabinom.pmf(np.arange(window + 1), window, *prior))
+    low, high = np.searchsorted(cumulated, (alpha / 2, 1 - alpha / 2))  # as `ppf`, which is slow
+    return Judgement(count / window, float(low) / window, float(min(high, window)) / window)
 
 
 def shape(window: np.ndarray, reference: np.ndarray, alpha: float) -> Judgement:

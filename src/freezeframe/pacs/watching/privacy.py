@@ -27,7 +27,7 @@ _NAMED = re.compile(
     r"(?:\s?(?:Name|ID|Birth ?Date|Number|Address))?)\s*[\"']?\s*[:=]\s*[^\n;]*",
     re.IGNORECASE,
 )
-_QUERY = re.compile(r"(\b(?:https?://[^\s\"'?]*|/[^\s\"'?]*))\?[^\s\"']*")
+_QUERY = re.compile(r"((?:https?:/)?/[^\s\"'?]*)\?[^\s\"']*")
 # PS3.5, section 6.2.1: the components of a name are divided by carets.
 _PERSON = re.compile(r"[^\W\d_][\w.'’-]*(?: [\w.'’-]+){0,4}\^[^\s,;)\]\"]*")
 
