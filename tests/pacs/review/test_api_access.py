@@ -269,10 +269,14 @@ def test_images_are_taken_from_a_sender_and_from_nobody_else(web_node, served):
         assert stow(url, ("viewer", PASSWORD)).status_code == 403
         assert stow(url, ("sender", "wrong")).status_code == 401
         assert stow(url, ("sender", PASSWORD)).status_code == 200
+        assert stow(url, ("sender", PASSWORD), 2).status_code == 200
         # Not by the cookie of a page either, so that no other site can send images.
         with httpx.Client(base_url=url) as client:
             log_in(client, "admin")
             assert client.post("/dicom-web/studies", content=b"").status_code == 401
+            entries = client.get("/api/audit").json()["entries"]
+    logins = [entry for entry in entries if (entry["who"], entry["what"]) == ("sender", audit.LOGIN)]
+    assert [entry["detail"] for entry in logins] == ["basic authentication"]
 
 
 @pytest.mark.parametrize("header", ["Basic", "Basic !!!", "Basic /////w==", "Bearer x", "Basic cmVhZGVy"])

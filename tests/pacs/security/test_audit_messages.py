@@ -166,6 +166,11 @@ def test_a_transfer_names_its_source_and_its_destination():
     assert roles == {"destination:pacs": "110152", "FREEZEFRAME": "110153"}
 
 
+def test_what_the_node_does_by_itself_has_the_node_as_its_only_participant():
+    (node,) = parsed(line(audit.IMAGES_DELETED, who=audit.NODE, target="1.2.3")).findall("ActiveParticipant")
+    assert (node.attrib["UserID"], node.attrib["UserIsRequestor"]) == ("FREEZEFRAME", "true")
+
+
 def test_a_study_is_an_object_with_its_uid():
     study = parsed(line(audit.STUDY_OPENED, target="1.2.3", detail="1.2.3.4")).find(
         "ParticipantObjectIdentification"

@@ -159,7 +159,7 @@ def note(
             session.flush()
             audit.record(
                 session,
-                "node",
+                f"destination:{destination}",
                 audit.RESULT_SENT,
                 parcel.study_uid,
                 detail=f"{parcel.kind} to {destination}",

@@ -83,6 +83,7 @@ class Access:
             raise too_many(error) from error
         if role not in ("sender", "admin"):
             raise self._refused(user, request)
+        self.note(Account(user, role, ""), audit.LOGIN, address_of(request), "basic authentication")
         return user
 
     def log_in(self, request: Request, response: Response, user: str, password: str) -> Account:

@@ -15,7 +15,6 @@ from freezeframe.pacs.security.logins import Account
 from freezeframe.pacs.tables import (
     DELIVERY_DONE,
     DELIVERY_OVERTAKEN,
-    DELIVERY_WAITING,
     DELIVERY_WITHHELD,
     Delivery,
     Feedback,
@@ -85,7 +84,7 @@ def router(database: Database, access: Access) -> APIRouter:
             study = _study_of(session, delivery)
             detail = f"delivery {delivery_id} to {delivery.destination}"
             audit.record(session, account.user, audit.RETRY, study.study_uid, detail=detail, now=now)
-        return {"state": DELIVERY_WAITING}
+        return {"state": delivery.state}
 
     return routes
 

@@ -32,6 +32,8 @@ IMAGES_RECEIVED, RESULT_SENT, IMAGES_QUERIED = "images received", "result sent",
 IMAGES_DELETED, IMAGES_EXPORTED = "images deleted", "images exported"
 """What can have happened (`what`). Another text is taken too; its audit message then is an application activity."""
 
+NODE = "node"
+"""Who does what nobody asked for."""
 SUCCESS, FAILURE = "success", "failure"
 BEGINNING = "0" * 64
 """Stands as `previous` in the first line."""
@@ -87,7 +89,8 @@ def record(
     session : Session
         Of `Database.transaction`.
     who : str
-        User, or another party such as ``peer:pacs`` or ``node``; 128 characters.
+        User, or the other side of a transfer, such as ``peer:pacs`` or ``destination:pacs``, or `NODE`; 128
+        characters.
     what : str
         One of this module's constants; 64 characters.
     target : str

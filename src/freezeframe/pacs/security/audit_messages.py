@@ -124,15 +124,16 @@ def _participants(root: Element, entry: AuditEntry, ae_title: str) -> None:
         audit.IMAGES_QUERIED: (_DESTINATION, _SOURCE),
     }
     theirs, ours = roles.get(entry.what, (None, _SOFTWARE))
-    ours_asked = entry.what in (audit.RESULT_SENT, audit.IMAGES_QUERIED)
-    who = SubElement(
-        root, "ActiveParticipant", UserID=_plain(entry.who), UserIsRequestor=_boolean(not ours_asked)
-    )
-    if _is_address(entry.target):
-        who.set("NetworkAccessPointID", entry.target)
-        who.set("NetworkAccessPointTypeCode", "2")
-    if theirs is not None:
-        _coded(who, "RoleIDCode", theirs)
+    ours_asked = entry.who == audit.NODE or entry.what in (audit.RESULT_SENT, audit.IMAGES_QUERIED)
+    if entry.who != audit.NODE:
+        who = SubElement(
+            root, "ActiveParticipant", UserID=_plain(entry.who), UserIsRequestor=_boolean(not ours_asked)
+        )
+        if _is_address(entry.target):
+            who.set("NetworkAccessPointID", entry.target)
+            who.set("NetworkAccessPointTypeCode", "2")
+        if theirs is not None:
+            _coded(who, "RoleIDCode", theirs)
     node = SubElement(root, "ActiveParticipant", UserID=ae_title, UserIsRequestor=_boolean(ours_asked))
     _coded(node, "RoleIDCode", ours)
 
