@@ -138,6 +138,7 @@ def test_a_worker_and_its_decoder_end_when_the_node_is_killed(configuration, dat
     assert not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in family)
 
 
+@pytest.mark.slow
 def test_an_endless_study_is_stopped_and_put_aside_after_its_attempts_with_the_reason(
     configuration, database
 ):
