@@ -59,7 +59,8 @@ export function useKeys(actions: Record<string, () => void>): void {
   held.current = actions;
   useEffect(() => {
     const listen = (event: KeyboardEvent) => {
-      if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
+      // Cornerstone's tools prevent the default of every key while the radiograph has the focus: that says nothing here.
+      if (event.ctrlKey || event.metaKey || event.altKey) return;
       const target = event.target;
       if (target instanceof HTMLTextAreaElement || target instanceof HTMLSelectElement) return;
       if (target instanceof HTMLInputElement && !["range", "checkbox"].includes(target.type)) return;

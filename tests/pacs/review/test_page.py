@@ -100,7 +100,7 @@ def test_the_worklist_shows_the_most_urgent_first_and_filters(served, browser):
         page.get_by_label("Feedback").select_option("correct")
         expect(rows(page).filter(has_text="PHANTOM 0006")).to_be_visible()
         page.get_by_label("Feedback").select_option("")
-        page.get_by_role("searchbox").fill("phantom 0004")
+        page.get_by_role("searchbox").fill("phantom p0004")
         expect(rows(page)).to_have_count(1)
         expect(page.get_by_text("1 study", exact=True)).to_be_visible()
         page.get_by_role("searchbox").fill("nobody")
@@ -112,12 +112,13 @@ def test_the_worklist_renews_itself_and_keeps_its_place(served, browser):
     with served.page(browser, size=(1280, 500)) as page:
         page.goto(served.address)
         page.get_by_label("Order").select_option("newest")
-        chosen = rows(page).filter(has_text="PHANTOM 0001")
+        chosen = page.locator(f"[id='row-{served.node.uids['urgent']}']")
         for _ in range(40):
             page.keyboard.press("n")
             if chosen.get_attribute("aria-selected") == "true":
                 break
         page.locator(".list").evaluate("list => { list.scrollTop = 150 }")
+        place = chosen.bounding_box()
         with served.node.database.transaction() as session:
             session.add(
                 Study(
@@ -127,7 +128,7 @@ def test_the_worklist_renews_itself_and_keeps_its_place(served, browser):
             )  # fmt: skip
         expect(rows(page).filter(has_text="PHANTOM NEW")).to_be_attached()
         assert chosen.get_attribute("aria-selected") == "true"
-        assert page.locator(".list").evaluate("list => list.scrollTop") == 150
+        assert chosen.bounding_box() == place  # what one looks at stays, though there is a row more above it
         page.keyboard.press("Enter")
         expect(page.locator("h1")).to_have_text("PHANTOM 0001")
         page.go_back()
@@ -166,7 +167,9 @@ def test_the_heat_map_lies_where_it_belongs_however_the_image_is_moved(served, e
         assert middle is not None
         x, y = middle["x"] + middle["width"] / 2, middle["y"] + middle["height"] / 2
         page.mouse.move(x, y)
-        page.mouse.wheel(0, -300)
+        for _ in range(5):
+            page.mouse.wheel(0, -100)
+            page.wait_for_timeout(50)
         wait(lambda: width(card(frame)) > 1.05 * width(before))
         page.mouse.down(button="middle")
         page.mouse.move(x - 60, y + 35, steps=4)
@@ -257,11 +260,11 @@ def test_fingers_zoom_and_the_heat_map_goes_along(served, browser):
 
         touch("touchStart", 30)
         page.wait_for_timeout(400)  # Cornerstone takes a touch for a tap until then
-        for apart in range(35, 80, 5):
+        for apart in range(32, 42, 2):
             touch("touchMove", apart)
             page.wait_for_timeout(20)
         touch("touchEnd", 0)
-        wait(lambda: width(card(frame)) > 1.1 * width(before))
+        wait(lambda: width(card(frame)) > 1.03 * width(before))
         check_registration(page, frame)
 
 
@@ -322,7 +325,7 @@ def test_the_study_says_how_the_answer_came_about(served, browser):
     with served.page(browser) as page:
         served.open_study(page, "second")
         panel = page.locator(".panel")
-        expect(panel).to_contain_text("Positive pneumonia")
+        expect(panel).to_contain_text(re.compile(r"Positive\s*pneumonia"))
         expect(panel).to_contain_text("71.2%")
         expect(panel).to_contain_text("Threshold 42.0% (screening)")
         expect(panel.locator(".warnings li")).to_have_text([re.compile("view LL"), re.compile("border")])
