@@ -11,6 +11,7 @@ from sqlalchemy import select
 
 from freezeframe.errors import UserError
 from freezeframe.pacs.configuration import Limits
+from freezeframe.pacs.reading.backoff import waits
 from freezeframe.pacs.reading.queue import (
     SILENT,
     claim,
@@ -20,7 +21,6 @@ from freezeframe.pacs.reading.queue import (
     rerun,
     return_claims,
     return_expired,
-    waits,
 )
 from freezeframe.pacs.tables import (
     DELIVERING,

@@ -6,7 +6,6 @@ that was taken for dead, and comes back, can neither finish nor fail a job that 
 Rows are locked study first, job second, everywhere; what only looks for work skips rows that are locked.
 """
 
-import hashlib
 import logging
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ from sqlalchemy.orm import Session
 from freezeframe.errors import UserError
 from freezeframe.pacs.configuration import Limits
 from freezeframe.pacs.database import Database
+from freezeframe.pacs.reading.backoff import waits
 from freezeframe.pacs.tables import (
     DELIVERING,
     JOB_CLAIMED,
@@ -32,8 +32,6 @@ from freezeframe.pacs.tables import (
 )
 
 SILENT = "its worker was silent for longer than its claim: killed, out of memory, or cut off."
-MOST_DOUBLINGS = 40
-JITTER = 0.25
 _AT_ONCE = 100
 
 _log = logging.getLogger(__name__)
@@ -298,26 +296,6 @@ def rerun(session: Session, job_id: int, now: float) -> int:
     study.state, study.reason = WAITING, ""
     session.flush()
     return job.id
-
-
-def waits(attempt: int, job_id: int, limits: Limits) -> float:
-    """Return how long a job waits after an attempt, in seconds: doubling, and up to a quarter less or more.
-
-    The share that differs comes from the job, so that jobs that failed together do not come back together.
-
-    Parameters
-    ----------
-    attempt : int
-        That has failed, from 1.
-    job_id : int
-        Of the job.
-    limits : Limits
-        `first_wait` and `longest_wait`, which is never exceeded.
-    """
-    digest = hashlib.sha256(f"{job_id}/{attempt}".encode()).digest()
-    share = int.from_bytes(digest[:8]) / 2**64  # [0, 1)
-    doubled = limits.first_wait * 2.0 ** min(attempt - 1, MOST_DOUBLINGS)
-    return min(limits.longest_wait, doubled * (1 - JITTER + 2 * JITTER * share))
 
 
 def _in_order(*conditions: ColumnElement[bool]) -> Select[Job, Study]:
