@@ -151,14 +151,6 @@ def renew(database: Database, held: Claim, lease_seconds: float, now: float) -> 
         return changed.first() is not None
 
 
-def is_overtaken(session: Session, held: Claim) -> bool:
-    """Tell whether a later version of the study has a job for the same bundle."""
-    later = select(Job.id).where(
-        Job.study_id == held.study_id, Job.bundle == held.bundle, Job.version > held.version
-    )
-    return session.execute(later.limit(1)).first() is not None
-
-
 def finish(session: Session, held: Claim, now: float) -> bool:
     """Mark a job as done within the transaction that stores its result; the first thing that is done in it.
 
@@ -181,7 +173,7 @@ def finish(session: Session, held: Claim, now: float) -> bool:
     if locked is None:
         return False
     study, job = locked
-    overtaken = is_overtaken(session, held)
+    overtaken = _is_overtaken(session, held)
     job.state = JOB_OVERTAKEN if overtaken else JOB_DONE
     job.claimed_by, job.claimed_until, job.finished_at, job.reason = "", None, now, ""
     session.flush()
@@ -329,6 +321,13 @@ def _is_held(held: Claim) -> tuple[ColumnElement[bool], ...]:
     )
 
 
+def _is_overtaken(session: Session, one: Claim | Job) -> bool:
+    """Tell whether a later version of the study has a job for the same bundle."""
+    same = Job.study_id == one.study_id, Job.bundle == one.bundle
+    later = select(Job.id).where(*same, Job.version > one.version).limit(1)
+    return session.execute(later).first() is not None
+
+
 def _lock(session: Session, held: Claim) -> tuple[Study, Job] | None:
     study = session.get_one(Study, held.study_id, with_for_update=True, populate_existing=True)
     job = session.scalar(select(Job).where(*_is_held(held)).with_for_update())
@@ -393,10 +392,7 @@ def _settle(session: Session, study: Study) -> None:
 def _check_can_rerun(session: Session, study: Study, job: Job) -> None:
     if job.state in (JOB_WAITING, JOB_CLAIMED):
         raise UserError("This study waits to be read, or is being read.", action="Wait for the result.")
-    later = select(Job.id).where(
-        Job.study_id == job.study_id, Job.bundle == job.bundle, Job.version > job.version
-    )
-    if job.state == JOB_OVERTAKEN or session.execute(later.limit(1)).first() is not None:
+    if job.state == JOB_OVERTAKEN or _is_overtaken(session, job):
         raise UserError("A later version of this study is there.", action="Read that one again.")
     if study.deadline is not None:
         raise UserError("New images of this study are coming in.", action="It is read when they are there.")
