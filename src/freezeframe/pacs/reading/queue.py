@@ -216,24 +216,12 @@ def fail(
 
 
 def return_expired(database: Database, limits: Limits, now: float) -> int:
-    """Take back the claims of workers that were silent for too long; each was an attempt.
-
-    Returns
-    -------
-    int
-        How many.
-    """
+    """Take back the claims of workers that were silent for too long, each an attempt, and return how many."""
     return _take_back(database, limits, now, Job.claimed_until <= now)
 
 
 def return_claims(database: Database, worker: str, limits: Limits, now: float) -> int:
-    """Take back the claims of a worker that is known to be dead, without waiting; each was an attempt.
-
-    Returns
-    -------
-    int
-        How many.
-    """
+    """Take back the claims of a worker that is known to be dead, each an attempt, and return how many."""
     return _take_back(database, limits, now, Job.claimed_by == worker)
 
 
