@@ -96,6 +96,7 @@ class ServedNode:
         page.goto(f"{self.address}/study/{self.node.uids[name]}")
         frame = page.locator(".frame[data-busy=false]" + ("[data-heat=true]" if heat else ""))
         frame.wait_for()
+        frame = page.locator(".frame")
         wait(lambda: pixels(frame).max() > 100)
         return frame
 
@@ -128,9 +129,9 @@ def log_in(page: Page, user: str, password: str | None = None) -> None:
         page.locator("nav").wait_for()
 
 
-def pixels(place: Locator) -> np.ndarray:
-    """What is seen there: (rows, columns, 3) from 0 to 255."""
-    return np.asarray(Image.open(io.BytesIO(place.screenshot())).convert("RGB")).astype(int)
+def pixels(frame: Locator) -> np.ndarray:
+    """What is seen of the radiograph, but for the lowest rows with the notice: (rows, columns, 3) from 0 to 255."""
+    return np.asarray(Image.open(io.BytesIO(frame.screenshot())).convert("RGB")).astype(int)[:-40]
 
 
 def box(mask: np.ndarray) -> np.ndarray:

@@ -118,7 +118,7 @@ def test_the_worklist_renews_itself_and_keeps_its_place(served, browser):
             if chosen.get_attribute("aria-selected") == "true":
                 break
         page.locator(".list").evaluate("list => { list.scrollTop = 150 }")
-        place = chosen.bounding_box()
+        place = top(chosen)
         with served.node.database.transaction() as session:
             session.add(
                 Study(
@@ -128,7 +128,7 @@ def test_the_worklist_renews_itself_and_keeps_its_place(served, browser):
             )  # fmt: skip
         expect(rows(page).filter(has_text="PHANTOM NEW")).to_be_attached()
         assert chosen.get_attribute("aria-selected") == "true"
-        assert chosen.bounding_box() == place  # what one looks at stays, though there is a row more above it
+        assert top(chosen) == pytest.approx(place, abs=2)  # though there is a row more above it
         page.keyboard.press("Enter")
         expect(page.locator("h1")).to_have_text("PHANTOM 0001")
         page.go_back()
@@ -136,6 +136,12 @@ def test_the_worklist_renews_itself_and_keeps_its_place(served, browser):
         assert page.get_by_label("Order").input_value() == "newest"
     with served.node.database.transaction() as session:
         session.delete(session.scalars(select(Study).where(Study.study_uid == "1.2.3.4.5")).one())
+
+
+def top(place: Locator) -> float:
+    found = place.bounding_box()
+    assert found is not None
+    return found["y"]
 
 
 def test_a_quarantined_study_says_why_and_only_administrators_have_it_read_again(served, browser):
@@ -352,6 +358,7 @@ def _waiting(served: ServedNode) -> list[Delivery]:
 def test_n_and_p_go_through_the_studies_in_the_order_of_the_worklist(served, browser):
     with served.page(browser) as page:
         page.goto(served.address)
+        rows(page).first.wait_for()
         names = rows(page).locator(".patient").all_inner_texts()
         rows(page).first.click()
         expect(page.locator("h1")).to_have_text(names[0])
@@ -480,7 +487,7 @@ def test_the_dashboard_shows_the_numbers_of_the_node(served, browser):
 def test_administrators_read_the_audit_trail(served, browser):
     with served.page(browser, user="admin-1") as page:
         page.goto(f"{served.address}/audit")
-        expect(page.locator(".audit tbody tr").first).to_contain_text("audit trail read")
+        expect(page.locator(".audit")).to_contain_text("audit trail read")
         expect(page.locator(".audit")).to_contain_text("users changed")
 
 
