@@ -25,7 +25,7 @@ def main() -> None:
         sync_playwright() as playwright,
     ):
         browser = launch(playwright, webgl=True)
-        with served.page(browser, size=(1440, 810)) as page:
+        with served.page(browser, size=(1280, 760)) as page:
             page.goto(served.address)
             page.locator("tr.row").first.wait_for()
             _save("worklist", page.screenshot())
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def _save(name: str, content: bytes) -> None:
-    Image.open(io.BytesIO(content)).save(FOLDER / f"node-{name}.webp", quality=82, method=6)
+    Image.open(io.BytesIO(content)).save(FOLDER / f"node-{name}.webp", quality=60, method=6)
 
 
 if __name__ == "__main__":
