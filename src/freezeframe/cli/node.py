@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markdown import Markdown
 from rich.markup import escape
 from rich.table import Table
 from typer.core import TyperGroup
@@ -135,6 +136,22 @@ def rules_command(
 
     for path, rule, problems in try_rules(config, files):
         typer.echo(f"{path}: {rule}: {'read' if not problems else 'not read: ' + '; '.join(problems)}")
+
+
+@app.command("fields")
+def fields_command() -> None:
+    """Print every field of node.yaml, with its default and meaning.
+
+    Examples
+    --------
+        freezeframe node fields
+    """
+    from freezeframe.pacs.configuration_table import all_fields
+
+    if sys.stdout.isatty():
+        Console().print(Markdown(all_fields()))
+    else:
+        typer.echo(all_fields())
 
 
 @app.command("audit")

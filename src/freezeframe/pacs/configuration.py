@@ -1,55 +1,42 @@
 """``node.yaml``: all that one node is told, typed; the source of its format and of the documented table of fields."""
 
-import ipaddress
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from freezeframe import files
-from freezeframe.errors import UserError, did_you_mean
-from freezeframe.pacs.expressions import is_attribute, is_expression
+from freezeframe.errors import UserError
+from freezeframe.pacs.configuration_paths import absolute, with_default
+from freezeframe.pacs.configuration_problems import contradictions, described
+from freezeframe.pacs.configuration_types import (
+    AeTitle,
+    Authority,
+    DaysBack,
+    Expression,
+    Fingerprint,
+    HomePath,
+    Modalities,
+    Name,
+    Network,
+    Objects,
+    PasswordFile,
+    PeerAddress,
+    PeerPort,
+    PeerTitle,
+    PollSeconds,
+    Port,
+    Seconds,
+    Tag,
+    TokenFile,
+    User,
+    WebAddress,
+)
 
 SCHEMA_VERSION = 1
 UPLOADED = "web"
 """Source of what came by STOW-RS."""
-
-
-def _is_ae_title(title: str) -> str:
-    # PS3.5, section 6.2, AE: up to 16 characters of the default repertoire, no backslash, not only spaces.
-    if not re.fullmatch(r"[!-\[\]-~](?:[ -\[\]-~]{0,14}[!-\[\]-~])?", title):
-        raise ValueError("is no AE title: 1 to 16 printable ASCII characters, no backslash")
-    return title
-
-
-def _is_network(text: str) -> str:
-    ipaddress.ip_network(text, strict=False)
-    return text
-
-
-def _is_fingerprint(text: str) -> str:
-    plain = text.replace(":", "").lower()
-    if not re.fullmatch(r"[0-9a-f]{64}", plain):
-        raise ValueError("is no SHA-256 fingerprint of a certificate: 64 hexadecimal digits")
-    return plain
-
-
-AeTitle = Annotated[str, AfterValidator(_is_ae_title)]
-Network = Annotated[str, AfterValidator(_is_network)]
-Fingerprint = Annotated[str, AfterValidator(_is_fingerprint)]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
-Port = Annotated[int, Field(ge=0, le=65535)]
-Seconds = Annotated[float, Field(gt=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-HomePath = Annotated[Path, AfterValidator(Path.expanduser)]
-Tag = Annotated[
-    str,
-    Field(pattern=r"^([0-9A-Fa-f]{4},[0-9A-Fa-f]{4}|[A-Z][A-Za-z0-9]*)$"),
-    AfterValidator(is_attribute),
-]
-Expression = Annotated[str, AfterValidator(is_expression)]
 
 
 class Section(BaseModel):
@@ -61,8 +48,8 @@ class Section(BaseModel):
 class Tls(Section):
     """Certificates of one side (PEM files). TLS 1.2 or newer, as PS3.15's BCP 195 profiles ask."""
 
-    certificate: HomePath
-    key: HomePath
+    certificate: HomePath = Field(description="of this side, with the chain")
+    key: HomePath = Field(description="of the certificate, without a passphrase")
     authority: HomePath | None = Field(
         default=None, description="whose certificates the other side must have; the system's where left out"
     )
@@ -72,29 +59,31 @@ class Tls(Section):
 class UsedBundle(Section):
     """A bundle that this node may be asked to read with."""
 
-    name: Name = "default"
-    path: HomePath
+    name: Name = Field(default="default", description="that rules call it by")
+    path: HomePath = Field(description="folder or .ffb file")
     public_key: HomePath | None = Field(
         default=None, description="minisign key; unsigned bundles are refused then"
     )
     operating_point: str | None = Field(default=None, description="the bundle's first where left out")
-    engine: Literal["onnxruntime", "openvino"] = "onnxruntime"
+    engine: Literal["onnxruntime", "openvino"] = Field(default="onnxruntime", description="that runs it")
 
 
 class DicomServer(Section):
     """What listens for C-STORE and C-ECHO."""
 
-    address: str = "127.0.0.1"
+    address: str = Field(default="127.0.0.1", description="of this machine; 0.0.0.0 is all of its networks")
     port: Port = Field(default=11112, description="0 takes a free one")
-    maximum_associations: Annotated[int, Field(ge=1, le=200)] = 20
+    maximum_associations: Annotated[int, Field(ge=1, le=200)] = Field(
+        default=20, description="at the same time"
+    )
     network_timeout: Seconds = Field(default=30, description="of silence in an association")
-    tls: Tls | None = None
+    tls: Tls | None = Field(default=None, description="then the port speaks TLS only")
 
 
 class Peer(Section):
     """Who may associate. All that is given must fit: one of the titles, of the networks, of the certificates."""
 
-    name: Name
+    name: Name = Field(description="in logs, metrics and `complete_by_source`")
     ae_titles: Annotated[tuple[AeTitle, ...], Field(min_length=1)] = Field(
         description="that it calls from; a PACS may have several"
     )
@@ -102,7 +91,9 @@ class Peer(Section):
         default=("127.0.0.0/8", "::1/128"), description="addresses or CIDR networks"
     )
     certificates: tuple[Fingerprint, ...] = Field(default=(), description="SHA-256 of its client certificate")
-    may: tuple[Literal["echo", "store"], ...] = ("echo", "store")
+    may: tuple[Literal["echo", "store"], ...] = Field(
+        default=("echo", "store"), description="C-ECHO and C-STORE"
+    )
 
 
 class WatchedFolder(Section):
@@ -110,7 +101,7 @@ class WatchedFolder(Section):
 
     kind: Literal["folder"]
     name: Name
-    path: HomePath
+    path: HomePath = Field(description="with its sub-folders")
     seconds: Seconds = Field(default=2, description="between looks; a file is taken when it no longer grows")
 
 
@@ -119,14 +110,14 @@ class WebPull(Section):
 
     kind: Literal["dicomweb"]
     name: Name
-    url: str = Field(pattern=r"^https?://")
-    user: str | None = None
-    password_file: HomePath | None = None
-    token_file: HomePath | None = None
-    authority: HomePath | None = None
-    modalities: tuple[str, ...] = ("CR", "DX")
-    seconds: Seconds = 60
-    days_back: Annotated[int, Field(ge=0)] = 1
+    url: WebAddress
+    user: User = None
+    password_file: PasswordFile = None
+    token_file: TokenFile = None
+    authority: Authority = None
+    modalities: Modalities = ("CR", "DX")
+    seconds: PollSeconds = 60
+    days_back: DaysBack = 1
 
 
 class QueryPull(Section):
@@ -134,13 +125,13 @@ class QueryPull(Section):
 
     kind: Literal["query"]
     name: Name
-    ae_title: AeTitle
-    address: str
-    port: Port
-    tls: Tls | None = None
-    modalities: tuple[str, ...] = ("CR", "DX")
-    seconds: Seconds = 60
-    days_back: Annotated[int, Field(ge=0)] = 1
+    ae_title: PeerTitle
+    address: PeerAddress
+    port: PeerPort
+    tls: Tls | None = Field(default=None, description="this side's certificate; without TLS where left out")
+    modalities: Modalities = ("CR", "DX")
+    seconds: PollSeconds = 60
+    days_back: DaysBack = 1
 
 
 Source = Annotated[WatchedFolder | WebPull | QueryPull, Field(discriminator="kind")]
@@ -149,24 +140,26 @@ Source = Annotated[WatchedFolder | WebPull | QueryPull, Field(discriminator="kin
 class Patience(Section):
     """When a study counts as complete."""
 
-    quiet_seconds: Seconds = Field(default=30, description="after its last image")
-    at_most_seconds: Seconds = Field(default=300, description="after its first image, images or not")
+    quiet_seconds: Seconds = Field(default=30, description="after the last image of a study")
+    at_most_seconds: Seconds = Field(
+        default=300, description="after the first image, even if more are still coming"
+    )
 
 
 class Rule(Section):
     """Which images of a study are read, by what. All conditions must hold; one that is left out holds always."""
 
     name: Name
-    bundle: Name = "default"
+    bundle: Name = Field(default="default", description="that reads them")
     priority: Annotated[int, Field(ge=0, le=9)] = Field(default=5, description="0 is read first")
-    modality: tuple[str, ...] = ()
+    modality: tuple[str, ...] = Field(default=(), description="such as [CR, DX]")
     body_part: tuple[str, ...] = Field(
         default=(), description="BodyPartExamined; also images without one where '' is listed"
     )
     view: tuple[str, ...] = Field(
         default=(), description="ViewPosition; also images without one where '' is listed"
     )
-    station: tuple[str, ...] = ()
+    station: tuple[str, ...] = Field(default=(), description="StationName")
     age: tuple[float, float] | None = Field(default=None, description="youngest and oldest, in years")
     attributes: dict[Tag, Expression] = Field(
         default={}, description="keyword or 'gggg,eeee' -> regular expression that the whole value must match"
@@ -178,12 +171,12 @@ class DicomDestination(Section):
 
     kind: Literal["dicom"]
     name: Name
-    ae_title: AeTitle
-    address: str
-    port: Port
-    tls: Tls | None = None
+    ae_title: PeerTitle
+    address: PeerAddress
+    port: PeerPort
+    tls: Tls | None = Field(default=None, description="this side's certificate; without TLS where left out")
     commitment: bool = Field(default=False, description="done only after storage commitment")
-    objects: tuple[Literal["sr", "sc", "gsps"], ...] = ("sr", "sc", "gsps")
+    objects: Objects = ("sr", "sc", "gsps")
 
 
 class WebDestination(Section):
@@ -191,12 +184,12 @@ class WebDestination(Section):
 
     kind: Literal["dicomweb"]
     name: Name
-    url: str = Field(pattern=r"^https?://")
-    user: str | None = None
-    password_file: HomePath | None = None
-    token_file: HomePath | None = None
-    authority: HomePath | None = None
-    objects: tuple[Literal["sr", "sc", "gsps"], ...] = ("sr", "sc", "gsps")
+    url: WebAddress
+    user: User = None
+    password_file: PasswordFile = None
+    token_file: TokenFile = None
+    authority: Authority = None
+    objects: Objects = ("sr", "sc", "gsps")
 
 
 class Hl7Destination(Section):
@@ -204,9 +197,9 @@ class Hl7Destination(Section):
 
     kind: Literal["hl7"]
     name: Name
-    address: str
-    port: Port
-    tls: Tls | None = None
+    address: PeerAddress
+    port: PeerPort
+    tls: Tls | None = Field(default=None, description="this side's certificate; without TLS where left out")
     application: str = Field(default="", description="receiving application, MSH-5")
     facility: str = Field(default="", description="receiving facility, MSH-6")
 
@@ -216,9 +209,9 @@ class FhirDestination(Section):
 
     kind: Literal["fhir"]
     name: Name
-    url: str = Field(pattern=r"^https?://")
-    token_file: HomePath | None = None
-    authority: HomePath | None = None
+    url: WebAddress
+    token_file: TokenFile = None
+    authority: Authority = None
 
 
 Destination = Annotated[
@@ -229,24 +222,24 @@ Destination = Annotated[
 class Results(Section):
     """What is made of an answer."""
 
-    language: Literal["en", "es"] = "en"
-    structured_report: bool = True
-    secondary_capture: bool = True
-    presentation_state: bool = False
+    language: Literal["en", "es"] = Field(default="en", description="of all texts")
+    structured_report: bool = Field(default=True, description="one for a study")
+    secondary_capture: bool = Field(default=True, description="a picture for each image, at most 4")
+    presentation_state: bool = Field(default=False, description="outline and text over the original")
     negative: bool = Field(default=True, description="also where nothing was found")
     refused: bool = Field(default=True, description="also where the study could not be read")
-    institution: str = ""
+    institution: str = Field(default="", description="InstitutionName of the objects")
 
 
 class Limits(Section):
     """What one study may cost before its worker is stopped."""
 
     workers: Annotated[int, Field(ge=0)] = Field(default=1, description="reading processes on this machine")
-    memory_gigabytes: Annotated[float, Field(gt=0)] = 4
-    seconds: Seconds = 120
+    memory_gigabytes: Annotated[float, Field(gt=0)] = Field(default=4, description="of a reading process")
+    seconds: Seconds = Field(default=120, description="of one reading")
     attempts: Annotated[int, Field(ge=1)] = Field(default=4, description="then the study is put aside")
     first_wait: Seconds = Field(default=5, description="before the second attempt; doubles each time")
-    longest_wait: Seconds = 3600
+    longest_wait: Seconds = Field(default=3600, description="between attempts, of readings and deliveries")
     lease_seconds: Seconds = Field(
         default=30, description="a worker that is silent so long is taken for dead"
     )
@@ -255,8 +248,8 @@ class Limits(Section):
 class Proxy(Section):
     """Logins come from a reverse proxy that sets these headers."""
 
-    user_header: str = "X-Forwarded-User"
-    role_header: str = "X-Forwarded-Role"
+    user_header: str = Field(default="X-Forwarded-User", description="holds the name")
+    role_header: str = Field(default="X-Forwarded-Role", description="holds viewer, reader, admin or sender")
     networks: Annotated[tuple[Network, ...], Field(min_length=1)] = Field(
         description="where the proxy calls from"
     )
@@ -265,11 +258,11 @@ class Proxy(Section):
 class Web(Section):
     """The page, the API, STOW-RS, metrics and health."""
 
-    address: str = "127.0.0.1"
+    address: str = Field(default="127.0.0.1", description="of this machine")
     port: Port = Field(default=8042, description="0 takes a free one")
-    tls: Tls | None = None
-    session_hours: Annotated[float, Field(gt=0)] = 12
-    proxy: Proxy | None = None
+    tls: Tls | None = Field(default=None, description="then the port speaks HTTPS only")
+    session_hours: Annotated[float, Field(gt=0)] = Field(default=12, description="until a login ends")
+    proxy: Proxy | None = Field(default=None, description="logs people in, instead of this node")
     stow: bool = Field(
         default=True, description="take images by STOW-RS from users with the role admin or sender"
     )
@@ -293,10 +286,12 @@ class Drift(Section):
     """When the stream of studies counts as unlike the training's."""
 
     window: Annotated[int, Field(ge=20)] = Field(default=200, description="newest images that are looked at")
-    false_alarms_a_year: Annotated[float, Field(gt=0)] = 2
+    false_alarms_a_year: Annotated[float, Field(gt=0)] = Field(
+        default=2, description="of all signals and bundles together"
+    )
     baseline: Annotated[int, Field(ge=20)] = Field(
         default=500,
-        description="first images of this node that the control limits come from, where the bundle has none",
+        description="first images of this node, which later ones are compared with",
     )
 
 
@@ -306,14 +301,14 @@ class Audit(Section):
     syslog: str | None = Field(
         default=None, pattern=r"^(udp|tls)://[^:/]+:\d+$", description="udp:// or tls://host:port"
     )
-    authority: HomePath | None = None
+    authority: Authority = None
 
 
 class NodeConfiguration(Section):
     """All of ``node.yaml``."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
-    ae_title: AeTitle = "FREEZEFRAME"
+    schema_version: Literal[1] = Field(default=SCHEMA_VERSION, description="of this format")
+    ae_title: AeTitle = Field(default="FREEZEFRAME", description="that peers call this node by")
     folder: HomePath = Field(
         description="images, results, database and logs of this node; only its own user may read it"
     )
@@ -321,7 +316,9 @@ class NodeConfiguration(Section):
         default=None,
         description="postgresql+pg8000://... for several machines; SQLite in the folder where left out",
     )
-    database_password_file: HomePath | None = None
+    database_password_file: HomePath | None = Field(
+        default=None, description="file that holds the database's password"
+    )
     uid_root: str = Field(
         default="2.25",
         pattern=r"^[0-9]+(\.(0|[1-9][0-9]*))*$",
@@ -329,41 +326,27 @@ class NodeConfiguration(Section):
         description="of new UIDs; 2.25 makes them from UUIDs and needs no registration",
     )
     shadow: bool = Field(default=False, description="everything runs and is recorded, nothing leaves")
-    bundles: Annotated[tuple[UsedBundle, ...], Field(min_length=1)]
-    dicom: DicomServer | None = DicomServer()
-    peers: tuple[Peer, ...] = ()
-    sources: tuple[Source, ...] = ()
-    complete: Patience = Patience()
-    complete_by_source: dict[Name, Patience] = {}
-    rules: Annotated[tuple[Rule, ...], Field(min_length=1)]
-    results: Results = Results()
-    destinations: tuple[Destination, ...] = ()
-    limits: Limits = Limits()
-    web: Web | None = Web()
-    retention: Retention = Retention()
-    drift: Drift = Drift()
-    audit: Audit = Audit()
+    bundles: Annotated[tuple[UsedBundle, ...], Field(min_length=1)] = Field(description="what may read")
+    dicom: DicomServer | None = Field(default=DicomServer(), description="null does not listen")
+    peers: tuple[Peer, ...] = Field(default=(), description="who may associate; nobody else")
+    sources: tuple[Source, ...] = Field(default=(), description="where images are fetched from")
+    complete: Patience = Field(default=Patience(), description="when a study is complete")
+    complete_by_source: dict[Name, Patience] = Field(
+        default={}, description="the same for one peer or source by its name, or 'web' (STOW-RS)"
+    )
+    rules: Annotated[tuple[Rule, ...], Field(min_length=1)] = Field(description="what is read, by what")
+    results: Results = Field(default=Results(), description="what is made of an answer")
+    destinations: tuple[Destination, ...] = Field(default=(), description="who gets the results")
+    limits: Limits = Field(default=Limits(), description="what one study may cost")
+    web: Web | None = Field(default=Web(), description="page, API, STOW-RS; null serves none of them")
+    retention: Retention = Field(default=Retention(), description="how long images are kept")
+    drift: Drift = Field(default=Drift(), description="when an alarm is raised")
+    audit: Audit = Field(default=Audit(), description="where the audit trail goes besides")
 
     @model_validator(mode="after")
     def _names_are_known_and_unique(self) -> "NodeConfiguration":
-        for kind, names in (
-            ("bundles", [entry.name for entry in self.bundles]),
-            ("peers and sources", [entry.name for entry in (*self.peers, *self.sources)]),
-            ("rules", [entry.name for entry in self.rules]),
-            ("destinations", [entry.name for entry in self.destinations]),
-        ):
-            if len(set(names)) < len(names):
-                raise ValueError(f"two {kind} have the same name")
-        known = [entry.name for entry in self.bundles]
-        for rule in self.rules:
-            if rule.bundle not in known:
-                raise ValueError(
-                    f"rule {rule.name}: no bundle '{rule.bundle}'; {did_you_mean(rule.bundle, known)}"
-                )
-        sources = [UPLOADED, *(entry.name for entry in (*self.peers, *self.sources))]
-        for name in self.complete_by_source:
-            if name not in sources:
-                raise ValueError(f"complete_by_source: no source '{name}'; {did_you_mean(name, sources)}")
+        if problems := contradictions(self, UPLOADED):
+            raise ValueError("; ".join(problems))
         return self
 
     @classmethod
@@ -381,8 +364,8 @@ class NodeConfiguration(Section):
             return cls.model_validate(content)
         except ValidationError as error:
             raise UserError(
-                f"{origin}: {'; '.join(_problem(entry) for entry in error.errors())}.",
-                action="See the table of fields in docs/node.md.",
+                f"{origin}: {described(error, cls)}.",
+                action="See `freezeframe node fields`, or the tables in docs/node.md.",
             ) from error
 
     @classmethod
@@ -398,17 +381,8 @@ class NodeConfiguration(Section):
         """
         content = files.read_yaml(path)
         if bundle is not None and isinstance(content, Mapping):
-            others = [
-                entry for entry in content.get("bundles") or [] if entry.get("name", "default") != "default"
-            ]
-            own = [
-                entry for entry in content.get("bundles") or [] if entry.get("name", "default") == "default"
-            ]
-            content = {
-                **content,
-                "bundles": [{**(own[0] if own else {}), "path": str(bundle.absolute())}, *others],
-            }
-        return cls.parse(_absolute(content, path.absolute().parent), str(path))
+            content = {**content, "bundles": with_default(content.get("bundles"), bundle)}
+        return cls.parse(absolute(content, path.absolute().parent), str(path))
 
     def patience(self, source: str) -> Patience:
         """Return when a study from a source is complete."""
@@ -417,32 +391,3 @@ class NodeConfiguration(Section):
     def bundle(self, name: str) -> UsedBundle:
         """Return the bundle of a name, which is known to be there."""
         return next(entry for entry in self.bundles if entry.name == name)
-
-
-_PATHS = {
-    "folder", "path", "certificate", "key", "authority", "public_key", "password_file", "token_file",
-    "database_password_file",
-}  # fmt: skip
-
-
-def _absolute(content: Any, folder: Path) -> Any:
-    """Make the paths absolute, so that a node may be started from anywhere."""
-    if isinstance(content, Mapping):
-        return {
-            key: str(folder / Path(value).expanduser())
-            if key in _PATHS and isinstance(value, str)
-            else _absolute(value, folder)
-            for key, value in content.items()
-        }
-    if isinstance(content, list):
-        return [_absolute(entry, folder) for entry in content]
-    return content
-
-
-def _problem(entry: Any) -> str:
-    place = ".".join(str(part) for part in entry["loc"])
-    return (
-        f"{place}: {entry['msg'].removeprefix('Value error, ')}"
-        if place
-        else entry["msg"].removeprefix("Value error, ")
-    )
