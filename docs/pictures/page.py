@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def _save(name: str, content: bytes) -> None:
-    Image.open(io.BytesIO(content)).save(FOLDER / f"node-{name}.webp", quality=50, method=6)
+    Image.open(io.BytesIO(content)).save(FOLDER / f"node-{name}.webp", quality=44, method=6)
 
 
 if __name__ == "__main__":
