@@ -69,13 +69,13 @@ class RunningNode:
         self.configuration = NodeConfiguration.read(self.config)
         return self.configuration
 
-    def start(self, *words: str) -> "RunningNode":
+    def start(self, *words: str, python: Path = Path(sys.executable)) -> "RunningNode":
         """Start it, and return when it listens."""
         ports = self.configuration.folder / PORTS
         ports.unlink(missing_ok=True)
         with (self.folder / "node.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "freezeframe", "node", "--config", str(self.config), *words],
+                [python, "-m", "freezeframe", "node", "--config", str(self.config), *words],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         eventually(lambda: ports.exists() or self._process is None or self._process.poll() is not None, 120)

@@ -90,8 +90,10 @@ def run() -> None:
     except ModuleNotFoundError as error:
         if os.environ.get("FREEZEFRAME_TRACEBACK") or (error.name or "").startswith("freezeframe"):
             raise
+        extra = "node" if "freezeframe.pacs" in sys.modules else "train"
         errors.print(
-            f"freezeframe: the package {error.name!r} is not installed. What to do: pip install 'freezeframe[train]'",
+            f"freezeframe: the package {error.name!r} is not installed. "
+            f"What to do: pip install 'freezeframe[{extra}]'",
             style="red",
         )
         sys.exit(2)

@@ -27,10 +27,10 @@ from freezeframe.pacs.delivery.retention import delete_due
 from freezeframe.pacs.intake.association import DicomService
 from freezeframe.pacs.intake.keeping import Keeper
 from freezeframe.pacs.intake.pulling import Puller
-from freezeframe.pacs.intake.query import QueryArchive
+from freezeframe.pacs.intake.query import query_puller
 from freezeframe.pacs.intake.reconcile import reconcile
 from freezeframe.pacs.intake.watched import FolderWatch
-from freezeframe.pacs.intake.web_pull import WebArchive
+from freezeframe.pacs.intake.web_pull import web_puller
 from freezeframe.pacs.reading import process
 from freezeframe.pacs.reading.queue import return_expired
 from freezeframe.pacs.review.app import make_app
@@ -45,6 +45,7 @@ PARTS: tuple[Part, ...] = ("intake", "reading", "delivery", "web")
 SECONDS_BETWEEN_LOOKS = 0.25
 SECONDS_BETWEEN_EXPIRIES = 2.0
 SECONDS_BETWEEN_RETENTION, SECONDS_BETWEEN_DRIFT = 600.0, 60.0
+SECONDS_BETWEEN_HEADS = 3600.0
 SECONDS_BETWEEN_STARTS = 2.0
 """Of a reading process that dies at once."""
 LONGEST_PAUSE = 60.0
@@ -198,8 +199,8 @@ class Node:
             )  # what is wrong with one is said now, not when a study waits
         database = open_database(configuration)
         held.callback(database.close)
-        _note(database, "node-started")
-        held.callback(_note, database, "node-stopped")
+        _note(database, audit.STARTED)
+        held.callback(_note, database, audit.STOPPED)
         threads: list[Repeated] = []
         held.callback(lambda: [thread.join(STOP_SECONDS) for thread in threads])
 
@@ -222,6 +223,7 @@ class Node:
                 "drift", lambda now: drift.look(database, configuration, now) and None, SECONDS_BETWEEN_DRIFT
             )
             repeat("audit", Forwarder(database, configuration).step, 1.0)
+            repeat("audit-head", lambda _: audit.note_head(database) and None, SECONDS_BETWEEN_HEADS)
             if configuration.dicom is not None:
                 self._listen(held, database, keeper)
         if "reading" in self._parts:
@@ -295,17 +297,17 @@ def _puller(
     source: Source, database: Database, configuration: NodeConfiguration, keeper: Keeper
 ) -> FolderWatch | Puller:
     if isinstance(source, WebPull):
-        return Puller(database, source, WebArchive(keeper, source))
+        return web_puller(database, keeper, source)
     if isinstance(source, QueryPull):
-        return Puller(database, source, QueryArchive(configuration, source))
+        return query_puller(database, configuration, source)
     return FolderWatch(database, configuration, keeper, source)
 
 
 def _note(database: Database, what: str) -> None:
     try:
         with database.transaction() as session:
-            audit.record(session, "node", what)
+            audit.record(session, audit.NODE, what)
     except Exception as error:  # at the end nobody can be told but the log
-        if what == "node-started":
+        if what == audit.STARTED:
             raise FreezeframeError("The audit trail can't be written.") from error
         _log.error("The audit trail can't be written.", extra={"reason": type(error).__name__})

@@ -38,6 +38,7 @@ from freezeframe.pacs.database import open_database
 from freezeframe.pacs.intake.header import read_header
 from freezeframe.pacs.intake.offered import IMPLEMENTATION_CLASS_UID
 from freezeframe.pacs.tables import AuditEntry, Image, Refused
+from freezeframe.pacs.watching.counters import REGISTRY
 
 
 @pytest.fixture
@@ -420,3 +421,21 @@ def test_dcmsend_which_negotiates_what_the_files_are_is_served(service, database
     assert code == 0, output
     syntaxes = {uid: row.transfer_syntax_uid for uid, row in stored(database).items()}
     assert syntaxes == {"2.25.4000.1": JPEGLSLossless, "2.25.4000.2": ExplicitVRLittleEndian}
+
+
+def test_what_happens_on_the_wire_is_counted(database, configuration, tmp_path):
+    def count(name: str, **labels: str) -> float:
+        return REGISTRY.get_sample_value(name, labels) or 0.0
+
+    names = (
+        ("freezeframe_associations_total", {"peer": "pacs"}),
+        ("freezeframe_refusals_total", {"where": "dicom", "reason": "association"}),
+        ("freezeframe_store_seconds_count", {}),
+    )
+    before = [count(name, **labels) for name, labels in names]
+    film = write_image(tmp_path / "film.dcm")
+    with serving(database, configuration) as service:
+        assert finished(dcmtk("storescu", service.port, film))[0] == 0
+        assert finished(dcmtk("echoscu", service.port, calling="STRANGER"))[0] != 0
+    after = [count(name, **labels) for name, labels in names]
+    assert [new - old for new, old in zip(after, before, strict=True)] == [1, 1, 1]

@@ -1,13 +1,16 @@
 import time
+from dataclasses import asdict
 from datetime import date, timedelta
 
 import pytest
 from node_rows import image_reading
+from sqlalchemy import select
 
 from freezeframe.evaluation.intervals import wilson
 from freezeframe.pacs.review.dashboard import truth
 from freezeframe.pacs.security import audit
-from freezeframe.pacs.tables import Cursor, Feedback, Result
+from freezeframe.pacs.tables import AuditEntry, Cursor, Feedback, Result
+from freezeframe.pacs.watching.drift_signals import Signal
 
 DAY = 86400
 
@@ -137,3 +140,21 @@ def test_an_administrator_reads_the_audit_trail_the_newest_first(web_node):
         audit.record(session, "node", audit.STARTED)
     answer = web_node.as_("admin").get("/api/audit", params={"limit": 2}).json()["entries"]
     assert [entry["what"] for entry in answer] == [audit.AUDIT_READ, audit.STARTED]
+
+
+def test_an_administrator_acknowledges_an_alarm_which_is_then_no_longer_shown(web_node):
+    signal = Signal(
+        "default", "positive rate (own)", "outside", 0.5, 0.1, 0.3, 0.2, 0.5, 200, 200, since=1.0, alarm=True
+    )
+    alarm = {"key": signal.key, "since": 1.0, "detail": ""}
+    with web_node.rows.database.transaction() as session:
+        session.add(Cursor(name="drift", value={"signals": [asdict(signal)], "alarms": [alarm]}, at=0.0))
+    admin = web_node.as_("admin")
+    assert [entry["key"] for entry in admin.get("/api/node").json()["alarms"]] == [signal.key]
+    assert web_node.as_("reader").post("/api/alarms/acknowledge", json={"key": signal.key}).status_code == 403
+    assert admin.post("/api/alarms/acknowledge", json={"key": "another"}).status_code == 404
+    assert admin.post("/api/alarms/acknowledge", json={"key": signal.key}).status_code == 200
+    assert admin.get("/api/node").json()["alarms"] == []
+    with web_node.rows.database.reading() as session:
+        newest = session.scalars(select(AuditEntry.what).order_by(AuditEntry.id.desc())).first()
+    assert newest == audit.ALARM_ACKNOWLEDGED

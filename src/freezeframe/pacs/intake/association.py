@@ -19,6 +19,7 @@ from freezeframe.pacs.intake.negotiation import Rejected
 from freezeframe.pacs.intake.upper_layer import ABORT, Connection, PeerGoneError, ProtocolError
 from freezeframe.pacs.security import audit
 from freezeframe.pacs.security.tls import fingerprint, server_context
+from freezeframe.pacs.watching.counters import ASSOCIATIONS, REFUSALS
 
 LOGGER = logging.getLogger(__name__)
 SPARE_CONNECTIONS = 32
@@ -183,6 +184,7 @@ class DicomService:
                 self._note(rejected, caller)
             elif conversation.accepted is not None:
                 fields["peer"] = conversation.accepted.peer.name
+                ASSOCIATIONS.labels(fields["peer"]).inc()
                 conversation.serve()
             connection.finish()
         except PeerGoneError as error:
@@ -200,6 +202,7 @@ class DicomService:
 
     def _note(self, rejected: Rejected, caller: Caller) -> None:
         refusal = rejected.refusal
+        REFUSALS.labels("dicom", "association").inc()
         LOGGER.warning(
             "association refused",
             extra={

@@ -1,6 +1,7 @@
 """One association, from its request to its end."""
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from freezeframe.pacs.intake.negotiation import Accepted, Rejected
 from freezeframe.pacs.intake.offered import STORAGE_COMMITMENT
 from freezeframe.pacs.intake.receiving import Answer, Incoming
 from freezeframe.pacs.intake.upper_layer import Connection, PeerGoneError, ProtocolError
+from freezeframe.pacs.watching.counters import REFUSALS, STORE_SECONDS
 
 LOGGER = logging.getLogger(__name__)
 REQUEST_SECONDS = 30
@@ -172,12 +174,17 @@ class Conversation:
 
     def _answer(self, message: "Incoming | _Report | _Dropped") -> None:
         status, comment = commands.SUCCESS, ""
+        begun = time.monotonic()
         try:
             kept = message.finish()
             if kept is not None and kept.state == "kept":
                 self.kept[kept.study_uid] += 1
         except Answer as answer:
             status, comment = answer.status, answer.comment
+        if isinstance(message, Incoming):
+            STORE_SECONDS.observe(time.monotonic() - begun)
+            if status != commands.SUCCESS:
+                REFUSALS.labels("dicom", f"{status:04X}").inc()
         encoded = commands.response(self._request, status, comment)
         self._connection.send(upper_layer.P_DATA, upper_layer.data_pdu(self._context_id, encoded))
 

@@ -3,7 +3,7 @@
 import time
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Body, Depends, HTTPException, Query
 from sqlalchemy import select
 
 from freezeframe.pacs.database import Database
@@ -12,6 +12,7 @@ from freezeframe.pacs.review.access import Access
 from freezeframe.pacs.security import audit
 from freezeframe.pacs.security.logins import Account
 from freezeframe.pacs.tables import AuditEntry
+from freezeframe.pacs.watching import drift
 
 
 def router(database: Database, access: Access) -> APIRouter:
@@ -22,6 +23,18 @@ def router(database: Database, access: Access) -> APIRouter:
     def numbers(days: Annotated[int, Query(ge=1, le=3650)] = 90) -> dict[str, Any]:
         with database.reading() as session:
             return dashboard.compute(session, days, time.time())
+
+    @routes.post("/api/alarms/acknowledge")
+    def acknowledge(
+        key: Annotated[str, Body(embed=True, max_length=200)],
+        account: Annotated[Account, Depends(access.admin)],
+    ) -> dict[str, Any]:
+        now = time.time()
+        with database.transaction() as session:
+            if not drift.acknowledge(session, key, now):
+                raise HTTPException(404, "There is no such alarm.")
+            audit.record(session, account.user, audit.ALARM_ACKNOWLEDGED, key, now=now)
+        return {}
 
     @routes.get("/api/audit")
     def lines(

@@ -24,7 +24,7 @@ _STANDARD = frozenset(logging.LogRecord("", 0, "", 0, "", (), None).__dict__) | 
 }
 # Below these levels the libraries print data sets, queries and each request.
 _CHATTER = {
-    "pynetdicom": logging.WARNING,
+    "pynetdicom": logging.CRITICAL,  # who uses it says in one line what it says in five
     "pydicom": logging.ERROR,
     "httpx": logging.WARNING,
     "httpcore": logging.WARNING,
