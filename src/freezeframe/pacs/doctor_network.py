@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import httpx
+from pydicom.uid import UID
 from pynetdicom.ae import ApplicationEntity
 
 from freezeframe.errors import FreezeframeError
@@ -23,11 +24,15 @@ from freezeframe.pacs.configuration import (
     WebDestination,
     WebPull,
 )
+from freezeframe.pacs.intake.offered import (
+    IMPLEMENTATION_CLASS_UID,
+    IMPLEMENTATION_VERSION_NAME,
+    VERIFICATION,
+)
 from freezeframe.pacs.security.tls import client_context
 
 SECONDS = 5.0
 """That somebody may take to answer."""
-VERIFICATION = "1.2.840.10008.1.1"
 
 
 @dataclass(frozen=True)
@@ -94,6 +99,8 @@ def _connect(address: str, port: int, tls: Tls | None) -> str:
 
 def _echo(address: str, port: int, ae_title: str, own: str, tls: Tls | None) -> str:
     entity = ApplicationEntity(own)
+    entity.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
+    entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = entity.connection_timeout = SECONDS
     entity.add_requested_context(VERIFICATION)
     context: tuple[ssl.SSLContext, str] | None = (client_context(tls), address) if tls is not None else None

@@ -20,6 +20,7 @@ from pynetdicom.status import code_to_category
 
 from freezeframe.pacs.configuration import DicomDestination
 from freezeframe.pacs.delivery.parcels import Answer, Parcel, UnreachableError, whole
+from freezeframe.pacs.intake.offered import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from freezeframe.pacs.security.tls import client_context
 
 LOGGER = logging.getLogger(__name__)
@@ -142,6 +143,8 @@ def _associated(
     destination: DicomDestination, ae_title: str, contexts: list[PresentationContext], handlers: list[Any]
 ) -> Iterator[Association]:
     entity = ApplicationEntity(ae_title)
+    entity.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
+    entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
     entity.connection_timeout = CONNECT_SECONDS
     entity.acse_timeout = ASSOCIATE_SECONDS
     entity.dimse_timeout = entity.network_timeout = ANSWER_SECONDS
