@@ -152,9 +152,9 @@ def test_paths_are_relative_to_the_file(tmp_path):
 
 
 def test_paths_may_begin_at_home(tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", "/home/somebody")
+    monkeypatch.setenv("HOME", "/elsewhere")
     configuration = NodeConfiguration.read(written(tmp_path, {**LEAST, "folder": "~/node"}))
-    assert configuration.folder == Path("/home/somebody/node")
+    assert configuration.folder == Path("/elsewhere/node")
 
 
 def test_the_bundle_of_the_command_line_serves_as_the_default_one(tmp_path):

@@ -47,6 +47,8 @@ Configuration = Annotated[
     typer.Option("--config", metavar="FILE", help="The node's configuration (YAML).", show_default=False),
 ]
 
+UserName = Annotated[str, typer.Argument(help="What they log in with.", show_default=False)]
+
 
 @app.command("run")
 def run_command(
@@ -65,7 +67,7 @@ def run_command(
     --------
         freezeframe node --config node.yaml chest.ffb
 
-        freezeframe node --config node.yaml --only reading
+        freezeframe node run --config node.yaml --only reading
     """
     from freezeframe.verbs.node import run
 
@@ -195,7 +197,7 @@ def rerun_command(
 @user_app.command("add")
 def add_user_command(
     config: Configuration,
-    name: Annotated[str, typer.Argument(help="To log in with.", show_default=False)],
+    name: UserName,
     role: Annotated[
         Role,
         typer.Option(
@@ -216,7 +218,7 @@ def add_user_command(
 
 
 @user_app.command("password")
-def password_command(config: Configuration, name: Annotated[str, typer.Argument(show_default=False)]) -> None:
+def password_command(config: Configuration, name: UserName) -> None:
     """Give somebody a new password; ends their logins.
 
     Examples
@@ -230,7 +232,7 @@ def password_command(config: Configuration, name: Annotated[str, typer.Argument(
 
 
 @user_app.command("disable")
-def disable_command(config: Configuration, name: Annotated[str, typer.Argument(show_default=False)]) -> None:
+def disable_command(config: Configuration, name: UserName) -> None:
     """Let somebody in no longer; ends their logins.
 
     Examples

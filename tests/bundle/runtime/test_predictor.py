@@ -204,6 +204,16 @@ def test_the_heat_map_of_one_member_is_its_own(predictor, prepared, tmp_path):
     )
 
 
+def test_heat_maps_from_the_pass_that_answered_are_those_of_their_own_pass(tmp_path):
+    predictor, prepared = bright_place(tmp_path, "pad", 2)
+    answers = predictor.answer(prepared, maps=True)
+    assert [maps.shape[0] for maps in answers.maps] == [len(prepared)] * 2
+    assert predictor.answer(prepared).maps == ()
+    classes = np.ones(len(prepared), int)
+    from_answers = predictor.heat_maps(prepared, classes, answers.maps)
+    assert np.array_equal(from_answers, predictor.heat_maps(prepared, classes))
+
+
 def test_a_bundle_without_maps_says_that_it_has_none(tmp_path, paths):
     members = make_contents()["members"]
     for member in members:

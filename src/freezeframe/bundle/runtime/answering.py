@@ -152,11 +152,11 @@ def _compute(
     places: list[int],
     prepared: list[Prepared],
 ) -> tuple[Answers, list[str]]:
-    answers = predictor.answer(prepared)
+    answers = predictor.answer(prepared, maps=pictures is not None)
     if pictures is None:
         return answers, []
     names = []
-    maps = predictor.heat_maps(prepared, answers.decisions)
+    maps = predictor.heat_maps(prepared, answers.decisions, answers.maps)
     for place, one, heat in zip(places, prepared, maps, strict=True):
         name = _picture_name(number, place, rows[place])
         files.write_bytes(pictures.folder / name, pictures.draw(one.images[0], heat))

@@ -44,6 +44,8 @@ class Answers:
     distances : ndarray of float64 (M, N)
         Of each image's features to the training images', 1 being the distance that flags 1 % of validation images;
         NaN where a member has no reference.
+    maps : tuple of ndarray
+        Feature maps (N, K, h, w) float32 of the members that have heat maps, where they were asked for.
     """
 
     logits: np.ndarray
@@ -53,6 +55,7 @@ class Answers:
     spread: np.ndarray
     warnings: tuple[tuple[InputWarning, ...], ...]
     distances: np.ndarray
+    maps: tuple[np.ndarray, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,20 +138,26 @@ class Predictor:
         """Whether any member can show where it looked."""
         return bool(self._heats)
 
-    def answer(self, prepared: Sequence[Prepared]) -> Answers:
+    def answer(self, prepared: Sequence[Prepared], maps: bool = False) -> Answers:
         """Answer for N images.
 
         Parameters
         ----------
         prepared : sequence of Prepared
             By `prepare` with `preprocessings`. All are in memory at once, so give some hundreds at a time.
+        maps : bool
+            Whether the feature maps are wanted as well, for `heat_maps`: the networks then compute once, not twice.
         """
         contents = self.bundle.contents
         logits = np.empty((len(self._members), len(prepared), len(contents.classes)), np.float32)
         distances = np.full(logits.shape[:2], np.nan)
+        kept: list[np.ndarray] = []
+        with_heat = [entry for entry, _ in self._heats] if maps else []
         for row, entry in enumerate(self._members):
             wanted = (LOGITS,) if entry.reference is None else (LOGITS, FEATURES)
+            wanted += (MAP,) if entry in with_heat else ()
             found = entry.session.run(entry.inputs(prepared), wanted)
+            kept += [found[MAP]] if entry in with_heat else []
             logits[row] = found[LOGITS]
             if entry.reference is not None:
                 distances[row] = [entry.reference.distance(features) for features in found[FEATURES]]
@@ -168,6 +177,7 @@ class Predictor:
             self._spread(logits, decisions),
             tuple(self._warnings(one, distances[:, image]) for image, one in enumerate(prepared)),
             distances,
+            tuple(kept),
         )
 
     def _spread(self, logits: np.ndarray, decisions: np.ndarray) -> np.ndarray:
@@ -187,7 +197,12 @@ class Predictor:
             found.append(InputWarning("unlike"))
         return tuple(found + [InputWarning(note) for note in prepared.notes])
 
-    def heat_maps(self, prepared: Sequence[Prepared], classes: Sequence[int] | np.ndarray) -> np.ndarray:
+    def heat_maps(
+        self,
+        prepared: Sequence[Prepared],
+        classes: Sequence[int] | np.ndarray,
+        maps: Sequence[np.ndarray] = (),
+    ) -> np.ndarray:
         """Show where the members that can tell saw evidence for a class.
 
         Parameters
@@ -196,6 +211,8 @@ class Predictor:
             N images.
         classes : sequence of int (N,)
             For each image the class whose evidence is shown, such as its decision.
+        maps : sequence of ndarray
+            `Answers.maps` of the same images; computed where left out.
 
         Returns
         -------
@@ -219,10 +236,10 @@ class Predictor:
         classes = np.asarray(classes, np.int64)
         first = self.preprocessings[0]
         total = np.zeros((len(prepared), first.height, first.width), np.float32)
-        for entry, heat in self._heats:
-            maps = entry.session.run(entry.inputs(prepared), (MAP,))[MAP]
+        for place, (entry, heat) in enumerate(self._heats):
+            own_maps = maps[place] if maps else entry.session.run(entry.inputs(prepared), (MAP,))[MAP]
             own = (entry.preprocessing.height, entry.preprocessing.width)
-            pictures = heat_maps(maps, heat.weights(maps, classes), own)
+            pictures = heat_maps(own_maps, heat.weights(own_maps, classes), own)
             for image, picture in enumerate(pictures):
                 total[image] += _in_frame(picture, entry.preprocessing, first, prepared[image].size)
         return total / len(self._heats)

@@ -152,9 +152,11 @@ class BundleReader:
 
     def _read_group(self, group: list[_Frame], claim: Claim, folder: Path) -> list[ImageReading]:
         prepared = [frame.prepared for frame in group]
-        answers = self.predictor.answer(prepared)
+        answers = self.predictor.answer(prepared, maps=True)
         shown = [self._shown_class(answers, place) for place in range(len(group))]
-        maps = self.predictor.heat_maps(prepared, shown) if self.predictor.has_heat_maps else None
+        maps = None
+        if self.predictor.has_heat_maps:
+            maps = self.predictor.heat_maps(prepared, shown, answers.maps)
         readings = []
         for place, frame in enumerate(group):
             heat = None if maps is None else self._in_original(maps[place], frame.prepared.size)
