@@ -60,8 +60,8 @@ def claim(
         Empty where nothing is due or the destination is left alone.
     """
     first = (
-        _due(destination, now)
-        .with_only_columns(Delivery.id, Result.study_id)
+        select(Delivery.id)
+        .where(*_is_due(destination, now))
         .order_by(Delivery.priority, Delivery.id)
         .limit(1)
     )
@@ -69,12 +69,16 @@ def claim(
         if paused_until(session, destination) > now or session.execute(first).first() is None:
             return ()
     with database.transaction() as session:
-        found = session.execute(first.with_for_update(skip_locked=True, of=Delivery)).first()
+        found = session.scalar(first.with_for_update(skip_locked=True))
         if found is None:
             return ()
+        study_id = select(Study.id).join(Result).join(ResultObject).join(Delivery).where(Delivery.id == found)
         together = (
-            _due(destination, now)
-            .where(Result.study_id == found.study_id)
+            select(Delivery, ResultObject, Study.study_uid)
+            .join(ResultObject, ResultObject.id == Delivery.object_id)
+            .join(Result, Result.id == ResultObject.result_id)
+            .join(Study, Study.id == Result.study_id)
+            .where(*_is_due(destination, now), Study.id == study_id.scalar_subquery())
             .order_by(Delivery.priority, Delivery.id)
             .limit(MOST_AT_ONCE)
         )
@@ -96,13 +100,21 @@ def claim(
         )
 
 
-def _due(destination: str, now: float) -> Select[Delivery, ResultObject, str]:
+def _is_due(destination: str, now: float) -> tuple[ColumnElement[bool], ...]:
+    return (Delivery.destination == destination, Delivery.state.in_(OPEN), Delivery.not_before <= now)
+
+
+def studies_with_open() -> Select[int]:
+    """Return a query of the ids of the studies with an open delivery of any of their results.
+
+    For ``Study.id.not_in(...)``: it stands for itself, so a database runs it once. One that asks for each study anew is
+    run against all open deliveries, which is nothing until a PACS is away for a night.
+    """
     return (
-        select(Delivery, ResultObject, Study.study_uid)
-        .join(ResultObject, ResultObject.id == Delivery.object_id)
-        .join(Result, Result.id == ResultObject.result_id)
-        .join(Study, Study.id == Result.study_id)
-        .where(Delivery.destination == destination, Delivery.state.in_(OPEN), Delivery.not_before <= now)
+        select(Result.study_id)
+        .join(ResultObject, ResultObject.result_id == Result.id)
+        .join(Delivery, Delivery.object_id == ResultObject.id)
+        .where(Delivery.state.in_(OPEN))
     )
 
 
@@ -261,14 +273,8 @@ def settle(database: Database) -> int:
     each would still see the other open.
     """
     open_jobs = exists().where(Job.study_id == Study.id, Job.state.in_((JOB_WAITING, JOB_CLAIMED)))
-    open_deliveries = exists().where(
-        Result.study_id == Study.id,
-        Result.current,
-        ResultObject.result_id == Result.id,
-        Delivery.object_id == ResultObject.id,
-        Delivery.state.in_(OPEN),
-    )
-    ended = (Study.state == DELIVERING, ~open_jobs, ~open_deliveries)
+    delivered = Study.id.not_in(studies_with_open().where(Result.current))
+    ended = (Study.state == DELIVERING, ~open_jobs, delivered)
     with database.reading() as session:
         if session.scalar(select(Study.id).where(*ended).limit(1)) is None:
             return 0

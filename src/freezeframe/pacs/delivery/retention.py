@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from freezeframe import files
 from freezeframe.pacs.configuration import NodeConfiguration
 from freezeframe.pacs.database import Database
-from freezeframe.pacs.delivery.claims import OPEN
+from freezeframe.pacs.delivery.claims import studies_with_open
 from freezeframe.pacs.security import audit
 from freezeframe.pacs.tables import (
     DONE,
@@ -111,7 +111,7 @@ def _is_over(before: float) -> tuple[ColumnElement[bool], ...]:
         exists().where(Image.study_id == Study.id, Image.deleted_at.is_(None)),
         ~exists().where(Job.study_id == Study.id, Job.state.in_((JOB_WAITING, JOB_CLAIMED))),
         ~exists().where(Result.study_id == Study.id, Result.created_at > before),
-        ~exists().where(*deliveries, Delivery.state.in_(OPEN)),
+        Study.id.not_in(studies_with_open()),
         ~exists().where(*deliveries, func.coalesce(Delivery.done_at, 0) > before),
     )
 
