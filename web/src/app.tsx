@@ -108,7 +108,9 @@ function Inside(props: { me: Me; choose: (chosen: Language) => void; leave: () =
       <main id="main" tabIndex={-1}>
         {route.page === "worklist" && <WorklistPage me={me} />}
         {route.page === "study" && <StudyPage key={route.uid} uid={route.uid} me={me} />}
-        {route.page === "dashboard" && <DashboardPage alarms={node.data?.alarms ?? []} />}
+        {route.page === "dashboard" && (
+          <DashboardPage alarms={node.data?.alarms ?? []} me={me} acknowledged={node.reload} />
+        )}
         {route.page === "audit" && <AuditPage me={me} />}
       </main>
     </div>

@@ -1,6 +1,7 @@
 """The page in a real browser, before a real node with a few weeks in it."""
 
 import re
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -16,11 +17,11 @@ from page_browser import (
     wait,
 )
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
-from seeded_node import CARD_BOX
+from seeded_node import CARD_BOX, DRIFT
 from sqlalchemy import select
 
 from freezeframe.pacs.review.page import FOLDER
-from freezeframe.pacs.tables import QUARANTINED, Delivery, Feedback, Job, Login, Result, Study
+from freezeframe.pacs.tables import QUARANTINED, Cursor, Delivery, Feedback, Job, Login, Result, Study
 
 expect.set_options(timeout=1000 * SECONDS)
 SIZES = [(1920, 1080), (1024, 768), (768, 1024)]
@@ -496,3 +497,17 @@ def test_what_the_wheel_carries_is_small_and_has_no_source_maps():
     assert sum(path.stat().st_size for path in names) < 4_000_000
     assert not [path for path in names if path.suffix == ".map"]
     assert "cornerstonejs/core" in (FOLDER / "licences.txt").read_text()
+
+
+def test_an_administrator_sees_an_alarm_and_says_so(served, browser):
+    with served.page(browser, user="reader-1") as page:
+        page.goto(f"{served.address}/dashboard")
+        expect(page.locator(".alarms li")).to_have_count(1)
+        expect(page.locator(".alarms button")).to_have_count(0)
+    with served.page(browser, user="admin-1") as page:
+        page.goto(f"{served.address}/dashboard")
+        page.locator(".alarms button").click()
+        expect(page.locator(".alarms")).to_have_count(0)
+        expect(page.locator("header .chip-alarm")).to_have_count(0)
+    with served.node.database.transaction() as session:
+        session.merge(Cursor(name="drift", value=DRIFT, at=time.time()))

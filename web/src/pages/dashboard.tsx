@@ -1,6 +1,6 @@
 import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
-import type { Alarm, Dashboard, Rate } from "../api";
+import { post, type Alarm, type Dashboard, type Me, type Rate } from "../api";
 import { useLoaded } from "../hooks";
 import { Bars, Shares, type Line } from "../parts/charts";
 import { StateChip } from "../parts/chips";
@@ -13,10 +13,14 @@ const PERIODS = [
   [365, "days365"],
 ] as const;
 
-export function DashboardPage(props: { alarms: Alarm[] }) {
+export function DashboardPage(props: { alarms: Alarm[]; me: Me; acknowledged: () => void }) {
   const [days, setDays] = useState(90);
   const loaded = useLoaded<Dashboard>(`/api/dashboard?days=${days}`);
   const data = loaded.data;
+  const acknowledge = async (alarm: Alarm) => {
+    await post("/api/alarms/acknowledge", { key: alarm.key });
+    props.acknowledged();
+  };
   return (
     <div class="dashboard">
       <div class="filters">
@@ -44,6 +48,11 @@ export function DashboardPage(props: { alarms: Alarm[] }) {
           {props.alarms.map((alarm) => (
             <li key={alarm.key}>
               <b>{alarm.key}</b> {alarm.detail} <span class="quiet">{say("since", { time: clock(alarm.since) })}</span>
+              {props.me.role === "admin" && (
+                <button type="button" onClick={() => void acknowledge(alarm)}>
+                  {say("acknowledge")}
+                </button>
+              )}
             </li>
           ))}
         </ul>

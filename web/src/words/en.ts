@@ -181,6 +181,7 @@ export const en = {
   reviewed: "Reviewed",
   agreed: "Agreed",
   since: "since {time}",
+  acknowledge: "Seen",
   feedbackBias:
     "Readers see the model's answer first and choose which studies they review: these figures are no trial.",
   // audit

@@ -175,6 +175,7 @@ export const es: Words = {
   week: "Semana",
   reviewed: "Revisados",
   agreed: "De acuerdo",
+  acknowledge: "Visto",
   since: "desde {time}",
   feedbackBias:
     "Los lectores ven antes la respuesta del modelo y eligen qué estudios revisan: estas cifras no son un ensayo.",
