@@ -404,8 +404,8 @@ def watch(
 
 def states(database: Database) -> Counter[str]:
     with database.reading() as session:
-        found = session.execute(select(Study.state, func.count()).group_by(Study.state))
-        return Counter(dict(found.tuples().all()))
+        found = session.execute(select(Study.state, func.count().label("studies")).group_by(Study.state))
+        return Counter({row.state: row.studies for row in found})
 
 
 def workers_of(database: Database) -> int:

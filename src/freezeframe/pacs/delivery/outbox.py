@@ -38,6 +38,8 @@ LOGGER = logging.getLogger(__name__)
 PRIORITIES = {"positive": 0, "refused": 1, "negative": 2}
 MOST_STUDIES = 200
 """Of one call to one destination, so that a call ends."""
+SECONDS_BETWEEN_LOOKS, SECONDS_BETWEEN_SETTLINGS = 0.25, 1.0
+"""The first is part of how long a result takes; the second only of how long its study is called open."""
 UNKNOWN_DESTINATION = "no destination of this name is configured"
 
 
@@ -133,7 +135,10 @@ def deliver_due(database: Database, configuration: NodeConfiguration, now: float
 
 
 def run(
-    database: Database, configuration: NodeConfiguration, stop: threading.Event, seconds: float = 1.0
+    database: Database,
+    configuration: NodeConfiguration,
+    stop: threading.Event,
+    seconds: float = SECONDS_BETWEEN_LOOKS,
 ) -> None:
     """Deliver until told to stop, each destination in a thread of its own; returns when all of them have ended.
 
@@ -144,7 +149,7 @@ def run(
     stop : threading.Event
         What is being sent is still sent, then it ends.
     seconds : float
-        Between looks where nothing is due.
+        Between a destination's looks where nothing is due.
     """
 
     def repeat(name: str) -> None:
@@ -170,7 +175,7 @@ def run(
             look_after(database, configuration)
         except Exception as error:
             LOGGER.error("The outbox can't be looked at.", extra={"reason": type(error).__name__})
-        stop.wait(seconds)
+        stop.wait(SECONDS_BETWEEN_SETTLINGS)
     for thread in threads:
         thread.join()
 
