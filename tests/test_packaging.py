@@ -188,12 +188,16 @@ def test_every_verb_has_help_with_an_example_and_explains_its_options(verb):
         "docs/learning-curve.md",
         "docs/preprocessing.md",
         "docs/published-studies.md",
+        "docs/node.md",
+        "docs/beside-your-pacs.md",
+        "docs/junto-a-tu-pacs.md",
     ],
 )
 def test_the_commands_that_a_page_names_exist(page):
     text = (REPOSITORY / page).read_text(encoding="utf-8")
-    named = re.findall(r"(?m)^\s*(?:\$ )?freezeframe ((?:(?:data|study) )?[a-z][a-z-]*)", text)
-    assert set(named) <= set(VERBS)
+    named = re.findall(r"(?m)^\s*(?:\$ )?freezeframe ((?:(?:data|study|node) )?[a-z][a-z-]*)", text)
+    groups = {verb.rpartition(" ")[0] for verb in VERBS}
+    assert set(named) <= groups | set(VERBS)
     makefile = (REPOSITORY / "Makefile").read_text()
     targets = set(re.findall(r"(?m)^([a-z]+):", makefile))
     assert set(re.findall(r"(?m)^\s*(?:\$ )?make ([a-z]+)", text)) <= targets
