@@ -176,9 +176,11 @@ def try_rules(config: str | Path, paths: Sequence[str | Path]) -> Iterator[tuple
     for path in paths:
         try:
             with opened(Path(path)) as file:
-                header = file.header
+                header, has_pixels = file.header, bool(file.keyword)
         except UnreadableImage as error:
             raise UserError(f"{path}: {error.reason}", "a DICOM image.") from error
+        if not has_pixels:
+            raise UserError(f"{path} has no pixels.", "a DICOM image.")
         for rule in configuration.rules:
             yield str(path), rule.name, explain(header, rule)
 
