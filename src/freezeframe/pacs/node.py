@@ -167,8 +167,9 @@ class Node:
         with ExitStack() as held:
             self._start(held)
             self._held = held.pop_all()
-        ports = {"dicom": self.dicom_port, "web": self.web_port}
-        files.write_json(self._configuration.folder / PORTS, ports)
+        if self.dicom_port is not None or self.web_port is not None:
+            ports = {"dicom": self.dicom_port, "web": self.web_port}
+            files.write_json(self._configuration.folder / PORTS, ports)
 
     def end(self) -> None:
         """Have `wait` return; may be called from a signal's handler."""

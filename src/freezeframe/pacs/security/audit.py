@@ -29,7 +29,8 @@ STUDY_OPENED, IMAGE_OPENED, HEAT_MAP_OPENED = "study opened", "image opened", "h
 STUDIES_LISTED, AUDIT_READ = "studies listed", "audit trail read"
 FEEDBACK, RERUN, RETRY = "feedback", "rerun", "delivery retried"
 IMAGES_RECEIVED, RESULT_SENT, IMAGES_QUERIED = "images received", "result sent", "images queried"
-IMAGES_DELETED, IMAGES_EXPORTED, ALARM_ACKNOWLEDGED = "images deleted", "images exported", "alarm acknowledged"
+IMAGES_DELETED, IMAGES_EXPORTED = "images deleted", "images exported"
+ALARM_ACKNOWLEDGED = "alarm acknowledged"
 """What can have happened (`what`). Another text is taken too; its audit message then is an application activity."""
 
 NODE = "node"
