@@ -1,5 +1,7 @@
 """The main region of a heat map, as an outline that a SCOORD can hold."""
 
+from collections.abc import Iterator
+
 import numpy as np
 from scipy.spatial import ConvexHull, QhullError
 from skimage.measure import approximate_polygon, find_contours, label
@@ -74,16 +76,19 @@ def is_simple(points: np.ndarray) -> bool:
     return True
 
 
-def _simpler(outline: np.ndarray) -> list[np.ndarray]:
-    """Return outlines of fewer and fewer points, then that of the convex hull, the same way."""
+def _simpler(outline: np.ndarray) -> Iterator[np.ndarray]:
+    """Go through outlines of fewer and fewer points, then that of the convex hull, the same way."""
     tolerances = [0.25 * 2.0**step for step in range(10)]
-    found = [approximate_polygon(outline, tolerance) for tolerance in tolerances]
+    for tolerance in tolerances:  # one after the other: the first ones mostly do
+        yield approximate_polygon(outline, tolerance)
     try:
         hull = outline[ConvexHull(outline).vertices]
     except QhullError:  # all points on one line
-        return found
+        return
     hull = np.concatenate([hull, hull[:1]])
-    return [*found, hull, *(approximate_polygon(hull, tolerance) for tolerance in tolerances)]
+    yield hull
+    for tolerance in tolerances:
+        yield approximate_polygon(hull, tolerance)
 
 
 def _box(top_left: np.ndarray, bottom_right: np.ndarray) -> Region:
