@@ -8,6 +8,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pg8000.native
@@ -46,6 +47,31 @@ class PostgreSql:
 
     def start(self) -> None:
         """Start it, also again after `kill`, and return when it answers."""
+        deadline = time.monotonic() + START_SECONDS
+        self._launch()
+        while True:
+            try:
+                self._connect().close()
+                return
+            except Exception:
+                assert time.monotonic() < deadline, "PostgreSQL does not answer"
+                if (
+                    self._server.poll() is not None
+                ):  # a process of a killed one may still have held its memory
+                    self._launch()
+                time.sleep(0.05)
+
+    def kill(self) -> None:
+        """kill -9 of all its processes."""
+        children = Path(f"/proc/{self._server.pid}/task/{self._server.pid}/children").read_text().split()
+        self._server.kill()
+        for child in children:
+            with suppress(ProcessLookupError):
+                os.kill(int(child), signal.SIGKILL)
+        self._server.wait(60)
+        (self._folder / "data" / "postmaster.pid").unlink(missing_ok=True)
+
+    def _launch(self) -> None:
         options = ["unix_socket_directories=", f"listen_addresses={LOOPBACK}", f"fsync={self._fsync}"]
         self._server = subprocess.Popen(
             [
@@ -55,26 +81,6 @@ class PostgreSql:
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=self._folder, start_new_session=True,
             **self._identity,
         )  # fmt: skip
-        deadline = time.monotonic() + START_SECONDS
-        while True:
-            try:
-                self._connect().close()
-                return
-            except Exception:
-                assert self._server.poll() is None, "PostgreSQL ended"
-                assert time.monotonic() < deadline, "PostgreSQL does not answer"
-                time.sleep(0.05)
-
-    def kill(self) -> None:
-        """kill -9 of all its processes."""
-        for child in Path(f"/proc/{self._server.pid}/task/{self._server.pid}/children").read_text().split():
-            try:
-                os.kill(int(child), signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-        self._server.kill()
-        self._server.wait(60)
-        (self._folder / "data" / "postmaster.pid").unlink(missing_ok=True)
 
     def new_database(self) -> str:
         """Make a database and return its address."""
