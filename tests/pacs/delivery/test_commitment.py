@@ -86,3 +86,31 @@ def test_a_result_of_no_request_changes_nothing(sqlite, tmp_path, transaction_ui
     study_uid = read_study(sqlite, node, 1)
     committed(sqlite, node, transaction_uid, [object_uid(study_uid, 1, "sr")], [], NOW)
     assert states(sqlite) == ["waiting"] * 2
+
+
+def test_an_older_result_that_is_not_committed_to_is_not_sent_after_the_newer_one(database, tmp_path):
+    with storage_peer(commitment="later") as peer:
+        node = node_of(tmp_path, [dicom("pacs", peer.port, commitment=True)])
+        study_uid = read_study(database, node, 1, kinds=["sr"])
+        deliver_due(database, node, NOW)
+        read_study(database, node, 1, kinds=["sr"], version=2)
+        deliver_due(database, node, NOW + 1)
+        first, second = (object_uid(study_uid, version, "sr") for version in (1, 2))
+        committed(database, node, peer.asked[0][0], [], [(first, 0x0112)], NOW + 10)
+        committed(database, node, peer.asked[1][0], [second], [], NOW + 10)
+        deliver_due(database, node, NOW + 100)
+        assert states(database) == ["overtaken", "done"]
+        assert peer.uids == [first, second]
+
+
+def test_what_waits_for_a_commitment_that_is_no_longer_asked_for_is_done(database, tmp_path):
+    with storage_peer(commitment="later") as peer:
+        node = node_of(tmp_path, [dicom("pacs", peer.port, commitment=True)])
+        study_uid = read_study(database, node, 1)
+        deliver_due(database, node, NOW)
+        without = node_of(tmp_path, [dicom("pacs", peer.port)])
+        deliver_due(database, without, NOW + ANSWER_SECONDS + 30)
+        assert states(database) == ["done"] * 2
+        assert study_state(database, study_uid) == DONE
+        assert len(peer.stored) == 2
+        assert peer.associations == 1

@@ -54,6 +54,9 @@ def claim(
 ) -> tuple[Parcel, ...]:
     """Take the due deliveries of one study to one destination: the most urgent first, then the oldest.
 
+    What was to be sent again of a result that is no longer the current one, such as after a storage commitment that
+    failed, is overtaken here instead: the older result never follows the newer one.
+
     Returns
     -------
     tuple of Parcel
@@ -74,7 +77,7 @@ def claim(
             return ()
         study_id = select(Study.id).join(Result).join(ResultObject).join(Delivery).where(Delivery.id == found)
         together = (
-            select(Delivery, ResultObject, Study.study_uid)
+            select(Delivery, ResultObject, Study.study_uid, Result.current)
             .join(ResultObject, ResultObject.id == Delivery.object_id)
             .join(Result, Result.id == ResultObject.result_id)
             .join(Study, Study.id == Result.study_id)
@@ -83,8 +86,13 @@ def claim(
             .limit(MOST_AT_ONCE)
         )
         rows = session.execute(together.with_for_update(skip_locked=True, of=Delivery)).all()
-        for delivery, _, _ in rows:
-            delivery.not_before = now + LEASE_SECONDS
+        held = []
+        for delivery, made, study_uid, is_current in rows:
+            if delivery.state == DELIVERY_WAITING and not is_current:
+                delivery.state = DELIVERY_OVERTAKEN
+            else:
+                delivery.not_before = now + LEASE_SECONDS
+                held.append((delivery, made, study_uid))
         return tuple(
             Parcel(
                 delivery.id,
@@ -96,7 +104,7 @@ def claim(
                 made.sha256,
                 delivery.state == DELIVERY_SENT,
             )
-            for delivery, made, study_uid in rows
+            for delivery, made, study_uid in held
         )
 
 

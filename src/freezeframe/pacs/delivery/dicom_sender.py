@@ -69,7 +69,7 @@ def send(
     parcels : sequence of Parcel
         Those that are stored already are only asked for.
     commitments : Commitments, optional
-        Asks for no commitment where left out.
+        Asks for no commitment where left out; what is stored is done then.
 
     Yields
     ------
@@ -88,6 +88,9 @@ def send(
         else:
             yield problem
     stored = [parcel for parcel in parcels if parcel.is_stored]
+    if commitments is None:  # the configuration has asked for it when they were sent, and does so no longer
+        yield from (Answer(parcel, True, "its storage commitment is not asked for") for parcel in stored)
+        stored = []
     if not present and not stored:
         return
     reported = threading.Event()
