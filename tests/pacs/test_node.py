@@ -1,5 +1,6 @@
 """A whole node beside a real PACS: what comes in is answered, in every way that a hospital may connect it."""
 
+import socket
 import subprocess
 import sys
 import threading
@@ -101,7 +102,8 @@ def test_all_of_it_goes_over_tls_with_certificates_of_both_sides(tmp_path, small
             assert node.stop() == 0
 
 
-def test_in_shadow_mode_everything_is_read_and_nothing_leaves(tmp_path, small_bundle):
+def test_in_shadow_mode_everything_is_read_and_nothing_leaves_nor_can_others_read_it(tmp_path, small_bundle):
+    (tmp_path / "node").mkdir(mode=0o755)  # as an administrator makes it
     with result_peer() as peer:
         node = RunningNode(tmp_path, small_bundle, shadow=True, destinations=[peer.destination()]).start()
         try:
@@ -113,6 +115,8 @@ def test_in_shadow_mode_everything_is_read_and_nothing_leaves(tmp_path, small_bu
                 assert set(session.scalars(select(Delivery.state))) == {DELIVERY_WITHHELD}
             database.close()
             assert peer.objects == {}
+            below = [path for path in (tmp_path / "node").rglob("*") if path.stat().st_mode & 0o077]
+            assert below == []
         finally:
             assert node.stop() == 0
 
@@ -189,6 +193,18 @@ def test_parts_of_it_run_alone_and_a_second_one_in_the_folder_is_refused(tmp_pat
                 assert rest.wait(60) == 0
         finally:
             assert node.stop() == 0
+
+
+@pytest.mark.parametrize("part", ["dicom", "web"])
+def test_a_port_that_is_taken_is_said_and_nothing_runs_on(tmp_path, small_bundle, part):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        node = RunningNode(tmp_path, small_bundle, **{part: {"port": port}})
+        command = [sys.executable, "-m", "freezeframe", "node", "--config", str(node.config)]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 2, ended.stderr
+    assert f"{port}" in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 @pytest.mark.slow

@@ -165,7 +165,11 @@ class Node:
             If another node runs in the folder, a port is taken, or a bundle or the database can't be opened.
         """
         with ExitStack() as held:
-            self._start(held)
+            try:
+                self._start(held)
+            except BaseException:
+                self._ending.set()  # what runs already is waited for on the way out
+                raise
             self._held = held.pop_all()
         if self.dicom_port is not None or self.web_port is not None:
             ports = {"dicom": self.dicom_port, "web": self.web_port}
@@ -203,7 +207,7 @@ class Node:
         _note(database, audit.STARTED)
         held.callback(_note, database, audit.STOPPED)
         threads: list[Repeated] = []
-        held.callback(lambda: [thread.join(STOP_SECONDS) for thread in threads])
+        held.callback(lambda: [thread.join(STOP_SECONDS) for thread in threads if thread.is_alive()])
 
         def repeat(name: str, step: Callable[[float], object], seconds: float) -> None:
             threads.append(Repeated(name, step, seconds, self._ending))
