@@ -18,7 +18,7 @@ from small_images import make_image
 from sqlalchemy import select
 
 from freezeframe.pacs.database import open_database
-from freezeframe.pacs.studies import images
+from freezeframe.pacs.studies import completion, images
 from freezeframe.pacs.studies.completion import complete_due
 from freezeframe.pacs.tables import Delivery, Image, Job, Result, ResultObject, Study
 
@@ -327,3 +327,22 @@ def test_any_order_of_arrival_ends_in_the_same_jobs(order):
     assert [entry[0] for entry in jobs] == ["default", "default", "second", "second"]
     assert jobs[0] == jobs[1]
     assert jobs[2] == jobs[3]
+
+
+def test_a_study_that_breaks_the_look_at_it_hinders_no_other_and_says_so(database, tmp_path, monkeypatch):
+    configuration = configured(tmp_path)
+    for study in (1, 2):
+        receive(database, configuration, make_image(study), 1000 + study)
+    look = completion.look
+
+    def breaks(folder, rows, *others):
+        if rows[0].id == 1:
+            raise RuntimeError("PHANTOM^0001")
+        return look(folder, rows, *others)
+
+    monkeypatch.setattr(completion, "look", breaks)
+    assert complete_due(database, configuration, 2000) == 2
+    with database.reading() as session:
+        first, second = session.scalars(select(Study).order_by(Study.id))
+    assert (first.state, second.state) == ("quarantined", "waiting")
+    assert first.reason == "Its images can't be looked at (RuntimeError)."

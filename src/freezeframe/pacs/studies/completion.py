@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 
 from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from freezeframe.pacs.configuration import NodeConfiguration
@@ -63,7 +64,23 @@ def complete_due(database: Database, configuration: NodeConfiguration, now: floa
         due = session.scalars(
             select(Study.id).where(Study.deadline <= now).order_by(Study.deadline).limit(MOST_AT_ONCE)
         ).all()
-    return sum(_complete(database, configuration, study_id, now) for study_id in due)
+    return sum(_complete_or_put_aside(database, configuration, study_id, now) for study_id in due)
+
+
+def _complete_or_put_aside(
+    database: Database, configuration: NodeConfiguration, study_id: int, now: float
+) -> bool:
+    try:
+        return _complete(database, configuration, study_id, now)
+    except SQLAlchemyError:  # of all studies, not of this one
+        raise
+    except Exception as error:  # it would be the first that is due again and again, and no other's turn would come
+        reason = f"Its images can't be looked at ({type(error).__name__})."
+        with database.transaction() as session:
+            study = session.get_one(Study, study_id, with_for_update=True)
+            study.state, study.deadline, study.reason = QUARANTINED, None, reason
+        _log.error("A study was put aside.", extra={"study_uid": study.study_uid, "reason": reason})
+        return True
 
 
 def _complete(database: Database, configuration: NodeConfiguration, study_id: int, now: float) -> bool:
