@@ -1,5 +1,7 @@
 """The node's database: SQLite in its folder, or PostgreSQL for several machines."""
 
+import contextlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -108,8 +110,20 @@ def database_url(configuration: NodeConfiguration) -> URL:
     if url.get_backend_name() not in ("postgresql", "sqlite"):
         raise UserError(f"database: is of kind {url.drivername}.", "postgresql+pg8000 or sqlite.")
     if configuration.database_password_file is not None:
-        url = url.set(password=configuration.database_password_file.read_text(encoding="utf-8").strip())
+        url = url.set(password=_password(configuration.database_password_file))
     return url
+
+
+def _password(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise UserError(
+            f"{path}, the file of the database's password, can't be read ({reason}).",
+            "a file that the node's user may read.",
+            "Check `database_password_file` in the configuration, and the file's owner.",
+        ) from error
 
 
 def _engine(url: URL, folder: Path) -> Engine:
@@ -118,6 +132,8 @@ def _engine(url: URL, folder: Path) -> Engine:
             url = url.set(drivername="postgresql+pg8000")
         return create_engine(url, pool_pre_ping=True, hide_parameters=True)
     make_private(folder)
+    if url.database and url.database != ":memory:":
+        _make_file_private(Path(url.database))
     # Texts of errors would hold what was to be stored: names of patients.
     engine = create_engine(
         url, connect_args={"timeout": LOCK_SECONDS, "check_same_thread": False}, hide_parameters=True
@@ -136,6 +152,17 @@ def make_private(folder: Path) -> Path:
             f"{folder} can't be made ({error.strerror}).", "a folder that this node may write to."
         ) from error
     return folder
+
+
+def _make_file_private(path: Path) -> None:
+    """Make a file that only its owner may read, or take it from others: its folder may be open to them.
+
+    What SQLite keeps beside it (write-ahead log, shared memory) gets the same permissions.
+    """
+    with contextlib.suppress(OSError):  # SQLite says better why it can't be opened
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        if path.stat().st_mode & 0o077:
+            path.chmod(0o600)
 
 
 def _set_up_sqlite(connection: Any, _: Any) -> None:

@@ -1,5 +1,6 @@
 """``python -m freezeframe.pacs.reading CONFIG.json NAME [PARENT]``: one worker, started by the node."""
 
+import os
 import re
 import signal
 import sys
@@ -17,6 +18,7 @@ def main() -> int:
     """Read until SIGTERM; return the exit code."""
     path, name, *parent = sys.argv[1:]
     stop = threading.Event()
+    os.umask(0o077)  # heat maps and reports are for nobody else, even where the node's folder is open
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: the node decides what it means
     try:
