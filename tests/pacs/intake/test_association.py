@@ -39,6 +39,7 @@ from freezeframe.pacs.intake.header import read_header
 from freezeframe.pacs.intake.offered import IMPLEMENTATION_CLASS_UID
 from freezeframe.pacs.tables import AuditEntry, Image, Refused
 from freezeframe.pacs.watching.counters import REGISTRY
+from freezeframe.pacs.watching.log import PatientFilter
 
 
 @pytest.fixture
@@ -208,7 +209,8 @@ def test_who_is_not_listed_is_refused_and_the_log_and_the_audit_trail_say_why(se
     service.stop()
     record = next(entry for entry in caplog.records if entry.getMessage() == "association refused")
     assert record.__dict__["calling_ae"] == "STRANGER"
-    assert record.__dict__["address"] == "127.0.0.1"
+    PatientFilter().filter(record)  # as of the node's log
+    assert record.__dict__["caller"] == "127.0.0.1"
     assert "add to peers" in record.__dict__["action"]
     with database.reading() as session:
         lines = [(line.who, line.what, line.outcome) for line in session.scalars(select(AuditEntry))]

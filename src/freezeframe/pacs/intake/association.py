@@ -93,7 +93,7 @@ class DicomService:
         self.port = self._listener.getsockname()[1]
         self._acceptor = threading.Thread(target=self._accept, name="dicom", daemon=True)
         self._acceptor.start()
-        LOGGER.info("DICOM service listens", extra={"address": address, "port": self.port})
+        LOGGER.info("DICOM service listens", extra={"listening": address, "port": self.port})
 
     def stop(self) -> None:
         """Stop listening, end all associations, and wait for what they are at; what was not answered was not kept."""
@@ -131,7 +131,7 @@ class DicomService:
                 if not is_full:
                     self._connections[thread] = connected
             if is_full:
-                LOGGER.warning("connection closed: too many", extra={"address": address[0]})
+                LOGGER.warning("connection closed: too many", extra={"caller": address[0]})
                 connected.close()
                 continue
             thread.start()
@@ -151,7 +151,7 @@ class DicomService:
             self._converse(connection, Caller(address, fingerprint(certificate)))
         except OSError as error:  # TLS did not come about, or the connection is gone already
             reason = getattr(error, "reason", None) or error.strerror or type(error).__name__
-            LOGGER.warning("connection refused", extra={"address": address, "reason": reason})
+            LOGGER.warning("connection refused", extra={"caller": address, "reason": reason})
         except Exception as error:  # a thread that dies would tell nobody
             trace = "".join(
                 traceback.format_tb(error.__traceback__)
@@ -168,7 +168,7 @@ class DicomService:
         conversation = Conversation(
             connection, caller, self._configuration, self._keeper, self._on_commitment
         )
-        fields = {"address": caller.address}
+        fields = {"caller": caller.address}
         seated = False
 
         def is_full() -> bool:
@@ -207,7 +207,7 @@ class DicomService:
             "association refused",
             extra={
                 "calling_ae": rejected.calling_ae,
-                "address": caller.address,
+                "caller": caller.address,
                 "reason": refusal.reason,
                 "action": refusal.action,
             },
