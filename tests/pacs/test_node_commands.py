@@ -5,6 +5,7 @@ from films import make, radiograph, write
 from sqlalchemy import select
 from typer.testing import CliRunner
 
+from freezeframe import files
 from freezeframe.cli.main import app
 from freezeframe.errors import UserError
 from freezeframe.pacs.configuration import NodeConfiguration
@@ -15,6 +16,7 @@ from freezeframe.pacs.tables import (
     JOB_WAITING,
     QUARANTINED,
     WAITING,
+    AuditEntry,
     Image,
     Job,
     Study,
@@ -69,12 +71,46 @@ def test_a_configuration_is_not_written_over(config, small_bundle):
 
 
 @pytest.mark.parametrize(
-    "pacs", ["ORTHANC", "ORTHANC@host", "@host:1", "ORTHANC@nobody.invalid:104", "A@host:port"]
-)
+    "pacs",
+    [
+        "ORTHANC", "ORTHANC@host", "@host:1", "ORTHANC@nobody.invalid:104", "A@host:port", "A@127.0.0.1:65536",
+        "SEVENTEEN-LETTERS@127.0.0.1:104", "BACK\\SLASH@127.0.0.1:104",
+    ],
+)  # fmt: skip
 def test_an_address_that_is_none_is_explained(tmp_path, small_bundle, pacs):
     with pytest.raises(UserError, match="--pacs"):
         init(tmp_path, small_bundle, pacs)
     assert not (tmp_path / "node.yaml").exists()
+
+
+@pytest.mark.parametrize("title", ["NO", "A, B", "1234", "PACS #2", "'", "X: Y", "[X"])
+def test_a_title_that_yaml_would_read_as_something_else_is_one_title(tmp_path, small_bundle, title):
+    read = NodeConfiguration.read(init(tmp_path, small_bundle, f"{title}@127.0.0.1:104"))
+    assert read.peers[0].ae_titles == (title,)
+    assert [entry.ae_title for entry in read.destinations if entry.kind == "dicom"] == [title]
+
+
+def test_a_bundles_path_may_hold_any_characters(tmp_path, small_bundle):
+    odd = tmp_path / "a {bundle}: # of ours"
+    odd.symlink_to(small_bundle)
+    assert NodeConfiguration.read(init(tmp_path, odd)).bundles[0].path == odd
+
+
+def test_the_database_is_its_owners_even_in_a_folder_that_is_open(config):
+    folder = config.parent / "data"
+    folder.mkdir(mode=0o755)
+    (folder / "node.sqlite").touch(0o644)
+    run("user", "add", "reader-1", "--role", "reader", "--config", config, typed=f"{PASSPHRASE}\n")
+    assert [file.name for file in folder.iterdir() if file.stat().st_mode & 0o077] == []
+
+
+def test_a_password_file_that_is_missing_is_named(config):
+    files.write_text(
+        config, f"{config.read_text()}\ndatabase: postgresql://u@127.0.0.1/db\ndatabase_password_file: gone\n"
+    )
+    answer = run("user", "list", "--config", config)
+    assert isinstance(answer.exception, UserError)
+    assert "gone" in str(answer.exception)
 
 
 def test_what_names_no_command_is_given_to_run(config):
@@ -100,6 +136,8 @@ def test_users_are_added_listed_and_let_in_no_longer(config, database):
     assert run("user", "list", "--config", config).output == "reader-1\treader\tdisabled\n"
     with database.reading() as session:
         assert session.get_one(User, "reader-1").password_hash != before
+    assert run("user", "enable", "reader-1", "--config", config).exit_code == 0
+    assert run("user", "list", "--config", config).output == "reader-1\treader\n"
 
 
 def test_a_short_password_is_refused_with_what_is_wanted(config):
@@ -171,5 +209,7 @@ def test_what_was_put_aside_is_read_again(config, database):
     with database.reading() as session:
         assert session.scalars(select(Job.state)).one() == JOB_WAITING
         assert session.scalars(select(Study.state)).one() == WAITING
+        line = session.scalars(select(AuditEntry)).one()
+    assert (line.who, line.what, line.target) == ("command line", "rerun", "1.2.3")
     unknown = run("rerun", "--config", config, "9.9.9")
     assert isinstance(unknown.exception, UserError)

@@ -245,6 +245,20 @@ def disable_command(config: Configuration, name: UserName) -> None:
     typer.echo(f"{name} may no longer log in.")
 
 
+@user_app.command("enable")
+def enable_command(config: Configuration, name: UserName) -> None:
+    """Let somebody in again who was disabled.
+
+    Examples
+    --------
+        freezeframe node user enable radiologist --config node.yaml
+    """
+    from freezeframe.verbs.node import enable_user
+
+    enable_user(config, name)
+    typer.echo(f"{name} may log in again.")
+
+
 @user_app.command("list")
 def list_command(config: Configuration) -> None:
     """List who may log in.

@@ -1,6 +1,8 @@
 """The node's commands: run it, look at it, and say who may log in. None of it needs torch."""
 
 import ipaddress
+import math
+import os
 import signal
 import socket
 import time
@@ -9,6 +11,8 @@ from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 
+import yaml
+from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import select
 
 from freezeframe import files
@@ -18,6 +22,8 @@ from freezeframe.imaging.header import opened
 from freezeframe.imaging.image import UnreadableImage
 from freezeframe.pacs import doctor
 from freezeframe.pacs.configuration import NodeConfiguration
+from freezeframe.pacs.configuration_paths import absolute
+from freezeframe.pacs.configuration_types import AeTitle
 from freezeframe.pacs.database import Database, open_database
 from freezeframe.pacs.node import PARTS, Node, Part
 from freezeframe.pacs.reading import queue
@@ -73,6 +79,7 @@ def run(config: str | Path, bundle: str | Path | None = None, only: Sequence[Par
     UserError
         If the configuration, a bundle, the database or a port is refused.
     """
+    os.umask(0o077)  # whatever the node writes is for nobody else, even where its folder is open to others
     configuration = NodeConfiguration.read(Path(config), None if bundle is None else Path(bundle))
     node = Node(configuration, only or PARTS)
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -130,27 +137,37 @@ def init(folder: str | Path, bundle: str | Path, pacs: str | None = None, lang: 
     address = _resolved(host) if pacs else "127.0.0.1"
     local = ipaddress.ip_address(address).is_loopback
     content = text.format(
-        bundle=opened_bundle.path.absolute(),
+        bundle=_scalar(str(opened_bundle.path.absolute())),
         # Where the PACS is on another machine, it has to reach this one.
         address="127.0.0.1" if local else "0.0.0.0",  # noqa: S104
         peers=(PEER if pacs else NO_PEER).format(
-            title=title or "ORTHANC", network=address if pacs else "10.0.0.5"
+            title=_scalar(title or "ORTHANC"), network=_scalar(address if pacs else "10.0.0.5")
         ),
         destinations=(DESTINATION if pacs else NO_DESTINATION).format(
-            title=title or "ORTHANC", host=host or "10.0.0.5", port=port or 4242
+            title=_scalar(title or "ORTHANC"), host=_scalar(host or "10.0.0.5"), port=port or 4242
         ),
         language=lang,
     )
+    NodeConfiguration.parse(absolute(yaml.safe_load(content), path.absolute().parent), str(path))
     files.write_text(path, content)
-    NodeConfiguration.read(path)
     return path
+
+
+def _scalar(text: str) -> str:
+    """Write a text as YAML, in quotes where it would otherwise be read as something else (``NO``, ``a, b``)."""
+    return yaml.safe_dump([text], default_flow_style=True, allow_unicode=True, width=math.inf).strip()[1:-1]
 
 
 def _address(pacs: str) -> tuple[str, str, int]:
     title, _, rest = pacs.partition("@")
     host, _, port = rest.rpartition(":")
-    if not (title and host and port.isdecimal()):
+    if not (title and host and port.isdecimal() and 0 < int(port) < 65536):
         raise UserError(f"--pacs is '{pacs}'.", "TITLE@HOST:PORT, such as ORTHANC@10.0.0.5:4242.")
+    try:
+        TypeAdapter(AeTitle).validate_python(title)
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise UserError(f"--pacs: '{title}' {reason}.", "TITLE@HOST:PORT, as the PACS has them.") from error
     return title, host, int(port)
 
 
@@ -211,8 +228,12 @@ def rerun(config: str | Path, studies: Sequence[str] = ()) -> int:
         jobs = session.scalars(chosen).all()
         if studies and not jobs:
             raise UserError("No reading of these studies is known.", "study UIDs as on the page.")
+        now = time.time()
         for job in jobs:
-            queue.rerun(session, job, time.time())
+            queue.rerun(session, job, now)
+        named = select(Study.study_uid).join(Job, Job.study_id == Study.id).where(Job.id.in_(jobs))
+        for uid in session.scalars(named.distinct()).all():
+            audit.record(session, passwords.COMMAND_LINE, audit.RERUN, uid, now=now)
         return len(jobs)
 
 
@@ -232,6 +253,12 @@ def disable_user(config: str | Path, name: str) -> None:
     """Let somebody in no longer; their logins end."""
     with _opened(config) as database:
         passwords.disable(database, name)
+
+
+def enable_user(config: str | Path, name: str) -> None:
+    """Let somebody in again who was disabled."""
+    with _opened(config) as database:
+        passwords.enable(database, name)
 
 
 def list_users(config: str | Path) -> list[passwords.UserSummary]:
