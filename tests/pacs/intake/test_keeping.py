@@ -30,6 +30,7 @@ from waiting import eventually
 
 from freezeframe.pacs import database as database_module
 from freezeframe.pacs.database import open_database
+from freezeframe.pacs.delivery.retention import delete_due
 from freezeframe.pacs.intake.header import NotAnImageError, read_header
 from freezeframe.pacs.intake.keeping import CannotKeepError, Keeper, MismatchError, Origin
 from freezeframe.pacs.intake.rows import RowWriter
@@ -129,6 +130,21 @@ def test_an_image_that_retention_deleted_is_there_again_when_it_comes_again(
     assert (configuration.folder / row.path).read_bytes() == film.read_bytes()
     assert [entry.deleted_at for entry in rows(database, Image)] == [None]
     assert [study.images for study in rows(database, Study)] == [1]  # nobody asked for another reading
+
+
+def test_an_image_that_came_again_has_the_days_of_retention_again(keeper, database, configuration, image):
+    film = image()
+    give(keeper, film)
+    now = time.time()
+    with database.transaction() as session:
+        study, row = session.scalars(select(Study)).one(), session.scalars(select(Image)).one()
+        study.state, study.deadline, study.last_at = "done", None, now - 40 * 86400
+        row.received_at = study.last_at
+    assert delete_due(database, configuration, now) == 1
+    assert give(keeper, film).state == "known"
+    assert delete_due(database, configuration, now + 60) == 0
+    assert (configuration.folder / row.path).is_file()
+    assert delete_due(database, configuration, now + 31 * 86400) == 1
 
 
 def test_an_image_that_was_cut_short_on_the_disk_is_whole_again_when_it_comes_again(
@@ -485,6 +501,37 @@ def test_the_file_is_synced_before_it_has_its_name_and_the_row_comes_last(
     monkeypatch.setattr(Path, "rename", rename)
     keeper.keep(received, ORIGIN)
     assert steps == [f"sync incoming/{received.name}", "rename", "sync images/2.25.2000.1", "sync images"]
+
+
+def test_an_image_is_not_safe_before_the_folder_that_another_thread_made_for_its_study(
+    monkeypatch, keeper, configuration, image
+):
+    films = [image(StudyInstanceUID="2.25.2000.1") for _ in range(2)]
+    received = [keeper.new_file() for _ in films]
+    for film, path in zip(films, received, strict=True):
+        shutil.copyfile(film, path)
+    synced: list[tuple[str, str]] = []
+    first_is_slow, go_on = threading.Event(), threading.Event()
+    real_sync = os.fsync
+
+    def sync(descriptor):
+        name, thread = Path(f"/proc/self/fd/{descriptor}").readlink().name, threading.current_thread().name
+        if (name, thread) == ("2.25.2000.1", "first"):
+            first_is_slow.set()
+            go_on.wait(60)
+        real_sync(descriptor)
+        synced.append((thread, name))
+
+    monkeypatch.setattr(os, "fsync", sync)
+    first = threading.Thread(target=keeper.keep, args=(received[0], ORIGIN), name="first")
+    first.start()
+    try:
+        assert first_is_slow.wait(60)
+        assert keeper.keep(received[1], ORIGIN).state == "kept"
+        assert ("MainThread", "images") in synced
+    finally:
+        go_on.set()
+        first.join(60)
 
 
 def test_two_nodes_with_one_postgresql_keep_an_image_once(postgresql_port, configuration, tmp_path):

@@ -40,7 +40,7 @@ def delete_due(database: Database, configuration: NodeConfiguration, now: float)
     """Delete the images of studies that are done with for `retention.image_days`; return how many.
 
     A study is done with when it is done or ignored, no job is open, and every delivery is done, withheld or overtaken.
-    Its days count from the last of: its last image, its last result, its last delivery. Studies that are open or
+    Its days count from the last of: its last image, also one that was sent again, its last result, its last delivery. Studies that are open or
     quarantined keep their images, and so do all where `image_days` is null. Results, heat maps, feedback and the audit
     trail stay.
 
@@ -109,6 +109,7 @@ def _is_over(before: float) -> tuple[ColumnElement[bool], ...]:
         Study.state.in_((DONE, IGNORED)),
         Study.last_at <= before,
         exists().where(Image.study_id == Study.id, Image.deleted_at.is_(None)),
+        ~exists().where(Image.study_id == Study.id, Image.deleted_at.is_(None), Image.received_at > before),
         ~exists().where(Job.study_id == Study.id, Job.state.in_((JOB_WAITING, JOB_CLAIMED))),
         ~exists().where(Result.study_id == Study.id, Result.created_at > before),
         Study.id.not_in(studies_with_open()),

@@ -25,7 +25,7 @@ from freezeframe.pacs.intake.header import Header, NotAnImageError, read_header
 from freezeframe.pacs.intake.offered import IMAGE_CLASSES
 from freezeframe.pacs.intake.rows import RowWriter
 from freezeframe.pacs.studies.arrival import arrived
-from freezeframe.pacs.tables import Image, Refused
+from freezeframe.pacs.tables import Image, Refused, Study
 
 LOGGER = logging.getLogger(__name__)
 INCOMING, IMAGES, REFUSED = "incoming", "images", "refused"
@@ -93,6 +93,8 @@ class Keeper:
             make_private(self._folder / name)
         files.sync_folder(self._folder)
         self._rows = RowWriter(database)
+        files.sync_folder(self._folder / IMAGES)  # folders of studies that a kill left unsynced
+        self._unsynced: set[Path] = set()
         self._in_hand: set[str] = set()
         self._let_go = threading.Condition()
 
@@ -201,7 +203,7 @@ class Keeper:
         if found.deleted_at is not None or not _is_whole(self._folder / found.path, found.size):
             # It was deleted after delivery, or lost. What is acknowledged is there: a study can be read again by hand.
             size = self._move(arrival.path, found.path)
-            self._rows.write(lambda session: _restore(session, found.id, size))
+            self._rows.write(lambda session: _restore(session, found.id, size, arrival.at))
         return "known"
 
     def _move(self, path: Path, place: str) -> int:
@@ -213,13 +215,17 @@ class Keeper:
             size = os.fstat(descriptor).st_size
         finally:
             os.close(descriptor)
-        is_new = not target.parent.is_dir()
-        if is_new:
-            target.parent.mkdir(mode=0o700, exist_ok=True)
+        folder = target.parent
+        if not folder.is_dir():
+            self._unsynced.add(folder)
+            folder.mkdir(mode=0o700, exist_ok=True)
         path.rename(target)
-        files.sync_folder(target.parent)
-        if is_new:  # after the other, which has written most of it on a file system with a journal
-            files.sync_folder(target.parent.parent)
+        files.sync_folder(folder)
+        # After the other, which has written most of it on a file system with a journal. Also by whoever comes while
+        # the thread that made the folder is not so far yet: an image is safe only in a folder that is.
+        if folder in self._unsynced:
+            files.sync_folder(folder.parent)
+            self._unsynced.discard(folder)
         return size
 
     def _add(self, session: Session, arrival: "_Arrival", place: str, size: int) -> None:
@@ -276,9 +282,12 @@ def _is_whole(path: Path, size: int) -> bool:
         return False
 
 
-def _restore(session: Session, image_id: int, size: int) -> None:
-    image = session.get_one(Image, image_id)
-    image.deleted_at, image.size = None, size
+def _restore(session: Session, image_id: int, size: int, now: float) -> None:
+    study_id = session.scalars(select(_TABLE.study_id).where(_TABLE.id == image_id)).one()
+    session.get_one(Study, study_id, with_for_update=True)  # as retention does, which may be at it
+    image = session.get_one(Image, image_id, populate_existing=True)
+    # It has its days again: retention would take it away at its next look.
+    image.deleted_at, image.size, image.received_at = None, size, now
 
 
 def _sha256(path: Path, start: int) -> str:
