@@ -74,7 +74,8 @@ def _complete_or_put_aside(
         return _complete(database, configuration, study_id, now)
     except SQLAlchemyError:  # of all studies, not of this one
         raise
-    except Exception as error:  # it would be the first that is due again and again, and no other's turn would come
+    except Exception as error:
+        # It would be the first that is due again and again, and no other's turn would come.
         reason = f"Its images can't be looked at ({type(error).__name__})."
         with database.transaction() as session:
             study = session.get_one(Study, study_id, with_for_update=True)
