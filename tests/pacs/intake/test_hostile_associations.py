@@ -337,6 +337,23 @@ def test_connections_beyond_the_limit_are_closed_at_once_and_the_service_recover
         eventually(lambda: finished(dcmtk("echoscu", service.port))[0] == 0)
 
 
+def test_a_system_without_room_for_a_thread_costs_a_connection_and_not_the_service(
+    service, database, monkeypatch
+):
+    start, failures = threading.Thread.start, [RuntimeError("can't start new thread")]
+
+    def without_room(thread):
+        if thread.name == "dicom-association" and failures:
+            raise failures.pop()
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", without_room)
+    with Raw(service, associated=False) as client:
+        assert client.ended()
+    assert not service._connections
+    assert finished(dcmtk("echoscu", service.port))[0] == 0
+
+
 def test_a_flood_of_invented_titles_fills_neither_memory_nor_audit_trail(service, database):
     for number in range(130):
         with Raw(service, associated=False) as client:

@@ -40,9 +40,9 @@ def delete_due(database: Database, configuration: NodeConfiguration, now: float)
     """Delete the images of studies that are done with for `retention.image_days`; return how many.
 
     A study is done with when it is done or ignored, no job is open, and every delivery is done, withheld or overtaken.
-    Its days count from the last of: its last image, also one that was sent again, its last result, its last delivery. Studies that are open or
-    quarantined keep their images, and so do all where `image_days` is null. Results, heat maps, feedback and the audit
-    trail stay.
+    Its days count from the last of: its last image, also one that was sent again, its last result, its last delivery.
+    Studies that are open or quarantined keep their images, and so do all where `image_days` is null. Results, heat
+    maps, feedback and the audit trail stay.
 
     Parameters
     ----------

@@ -134,7 +134,13 @@ class DicomService:
                 LOGGER.warning("connection closed: too many", extra={"caller": address[0]})
                 connected.close()
                 continue
-            thread.start()
+            try:
+                thread.start()
+            except (RuntimeError, MemoryError):  # no room for it now: the next caller may have luck
+                LOGGER.error("connection closed: no thread for it", extra={"caller": address[0]})
+                with self._guard:
+                    del self._connections[thread]
+                connected.close()
 
     def _hold(self, connected: socket.socket, address: str) -> None:
         connection = None
