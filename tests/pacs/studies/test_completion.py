@@ -251,7 +251,8 @@ def test_a_study_of_which_nothing_can_be_read_is_put_aside(sqlite, tmp_path):
     )
 
 
-def test_deleted_images_are_not_read_again(sqlite, tmp_path):
+def test_images_that_were_deleted_since_they_were_read_are_named_in_the_next_reading(sqlite, tmp_path):
+    # Else the result of a late image would stand for the study, and what was found in the first images be gone.
     configuration = configured(tmp_path)
     receive(sqlite, configuration, make_image(), 1000)
     complete_due(sqlite, configuration, 2000)
@@ -260,7 +261,11 @@ def test_deleted_images_are_not_read_again(sqlite, tmp_path):
         session.scalars(select(Image)).one().deleted_at = 2500
     receive(sqlite, configuration, make_image(number=2), 3000)
     complete_due(sqlite, configuration, 4000)
-    assert [numbers(job) for job in the_jobs(sqlite)] == [["1.1"], ["1.2"]]
+    assert [numbers(job) for job in the_jobs(sqlite)] == [["1.1"], ["1.2", "1.1"]]
+    set_jobs(sqlite, "done")
+    receive(sqlite, configuration, make_image(number=3, SOPClassUID=BasicTextSRStorage), 5000)
+    complete_due(sqlite, configuration, 6000)
+    assert len(the_jobs(sqlite)) == 2  # it changes nothing
 
 
 def test_two_processes_complete_each_study_once(database, tmp_path):

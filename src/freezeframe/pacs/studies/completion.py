@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
@@ -119,7 +120,9 @@ def _order(session: Session, study: Study, found: Look, now: float) -> int:
     jobs = session.scalars(select(Job).where(Job.study_id == study.id).order_by(Job.version)).all()
     for job in jobs:
         latest[job.bundle] = job
-    new = [wanted for wanted in found.wanted if not _is_ordered(latest.get(wanted.bundle), wanted)]
+    deleted = _deleted_among(session, study)
+    asked = [_with_deleted(wanted, latest.get(wanted.bundle), deleted) for wanted in found.wanted]
+    new = [wanted for wanted in asked if not _is_ordered(latest.get(wanted.bundle), wanted)]
     study.deadline, study.reason = None, ""
     if new or not jobs:
         study.version += 1
@@ -149,6 +152,25 @@ def _order(session: Session, study: Study, found: Look, now: float) -> int:
     else:
         study.state, study.reason = IGNORED, found.in_words()
     return len(new)
+
+
+def _deleted_among(session: Session, study: Study) -> set[str]:
+    return set(
+        session.scalars(
+            select(Image.sop_instance_uid).where(Image.study_id == study.id, Image.deleted_at.is_not(None))
+        )
+    )
+
+
+def _with_deleted(wanted: Wanted, latest: Job | None, deleted: set[str]) -> Wanted:
+    """Add the images that the bundle has read before and that retention has deleted since.
+
+    The reading says of each that it is gone. Without them a study's new result would be of its late images alone, and
+    would take the place of one of the whole study without a word.
+    """
+    before = () if latest is None else latest.image_uids
+    gone = tuple(uid for uid in before if uid in deleted)
+    return replace(wanted, image_uids=wanted.image_uids + gone)
 
 
 def _is_ordered(latest: Job | None, wanted: Wanted) -> bool:
