@@ -88,7 +88,7 @@ PROTECTED = [
     ("GET", "/api/images/1.2.3.1.1"), ("GET", "/api/images/1.2.3.1.1/frames/0"),
     ("GET", "/api/results/1/heat-maps/1.2.3.1.1/0"), ("GET", "/api/dashboard"), ("GET", "/api/audit"),
     ("POST", "/api/logout"), ("POST", "/api/results/1/feedback"), ("POST", "/api/studies/1.2.3.1/rerun"),
-    ("POST", "/api/deliveries/1/retry"),
+    ("POST", "/api/deliveries/1/retry"), ("POST", "/api/alarms/acknowledge"),
 ]  # fmt: skip
 
 
@@ -422,6 +422,14 @@ def test_files_with_a_hash_in_their_name_are_kept_by_browsers(page_client):
     assert answer.text == "start()"
     assert "javascript" in answer.headers["content-type"]
     assert "immutable" in answer.headers["cache-control"]
+
+
+def test_what_browsers_did_not_find_they_ask_for_again(page_client):
+    assert page_client.get("/assets/main-2.js").headers["cache-control"] == "no-store"
+
+
+def test_an_address_that_is_longer_than_any_files_name_is_the_pages(page_client):
+    assert page_client.get(f"/{'x' * 300}").text == "<!doctype html>"
 
 
 @pytest.mark.parametrize("path", ["/api/x", "/dicom-web/x", "/metrics", "/health", "/assets/none.js"])

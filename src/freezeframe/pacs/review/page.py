@@ -40,5 +40,8 @@ def router(folder: Path = FOLDER) -> APIRouter:
 def _file(folder: Path, path: str) -> Path | None:
     if not path or "\0" in path:
         return None
-    file = (folder / path).resolve()
-    return file if file.is_relative_to(folder.resolve()) and file.is_file() else None
+    try:
+        file = (folder / path).resolve()
+        return file if file.is_relative_to(folder.resolve()) and file.is_file() else None
+    except OSError:  # a name that is longer than any file's
+        return None

@@ -1,6 +1,8 @@
 """What holds for every answer of the web server: security headers, small requests, and errors that tell no secrets."""
 
+import asyncio
 import logging
+import time
 import traceback
 from pathlib import PurePath
 
@@ -13,6 +15,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 LOGGER = logging.getLogger(__name__)
 LARGEST_BODY = 64 * 1024
 """Bytes that a request to the API may bring."""
+BODY_SECONDS = 10.0
+"""That they may take."""
+SILENT_SECONDS = 60.0
+"""That may pass between two pieces of another body, such as of images."""
 ASSETS = "/assets/"
 """Below it are the page's files whose names hold a hash of their content."""
 
@@ -43,10 +49,14 @@ _HEADERS = {
 }
 
 
-class _TooLargeError(HTTPException):
+class _BodyRefusedError(HTTPException):
     # FastAPI takes any other exception while it reads a body for a malformed one.
-    def __init__(self) -> None:
-        super().__init__(413, f"More than {LARGEST_BODY} bytes.", {"Connection": "close"})
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(status, reason, {"Connection": "close"})
+
+
+def _too_large() -> _BodyRefusedError:
+    return _BodyRefusedError(413, f"More than {LARGEST_BODY} bytes.")
 
 
 class Protection:
@@ -74,16 +84,17 @@ class Protection:
             nonlocal started, finished
             if message["type"] == "http.response.start":
                 started = True
-                self._protect(scope["path"], MutableHeaders(raw=message["headers"]))
+                found = message["status"] < 400
+                self._protect(scope["path"], found, MutableHeaders(raw=message["headers"]))
             finished = message["type"] == "http.response.body" and not message.get("more_body", False)
             await send(message)
 
         small = self._is_small(scope["path"])
         try:
             if small and int(Headers(scope=scope).get("content-length") or 0) > LARGEST_BODY:
-                raise _TooLargeError
-            await self.app(scope, _limited(receive) if small else receive, send_protected)
-        except _TooLargeError as error:
+                raise _too_large()
+            await self.app(scope, _limited(receive, small), send_protected)
+        except _BodyRefusedError as error:
             answer = JSONResponse({"detail": error.detail}, error.status_code, error.headers)
             await answer(scope, receive, send_protected)
         except Exception as error:
@@ -98,26 +109,34 @@ class Protection:
     def _is_small(path: str) -> bool:
         return path.startswith("/api/")
 
-    def _protect(self, path: str, headers: MutableHeaders) -> None:
+    def _protect(self, path: str, found: bool, headers: MutableHeaders) -> None:
         for name, value in _HEADERS.items():
             headers.setdefault(name, value)
         if self.tls:
             headers.setdefault("Strict-Transport-Security", "max-age=31536000")
-        if path.startswith(ASSETS):
+        if path.startswith(ASSETS) and found:
             headers.setdefault("Cache-Control", "public, max-age=31536000, immutable")
         else:
             headers.setdefault("Cache-Control", "no-store")
 
 
-def _limited(receive: Receive) -> Receive:
-    received = 0
+def _limited(receive: Receive, small: bool) -> Receive:
+    received, ended, begun = 0, False, time.monotonic()
 
     async def receive_limited() -> Message:
-        nonlocal received
-        message = await receive()
+        nonlocal received, ended
+        if ended:  # what comes now is the end of the connection, whenever that is
+            return await receive()
+        left = begun + BODY_SECONDS - time.monotonic() if small else SILENT_SECONDS
+        try:
+            async with asyncio.timeout(max(0.01, left)):
+                message = await receive()
+        except TimeoutError:
+            raise _BodyRefusedError(408, "The body of the request did not come in time.") from None
+        ended = not message.get("more_body", False)
         received += len(message.get("body", b""))
-        if received > LARGEST_BODY:
-            raise _TooLargeError
+        if small and received > LARGEST_BODY:
+            raise _too_large()
         return message
 
     return receive_limited

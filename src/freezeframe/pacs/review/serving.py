@@ -6,9 +6,8 @@ import uvicorn
 from fastapi import FastAPI
 
 from freezeframe.pacs.configuration import Web
+from freezeframe.pacs.review.connections import MOST_CONNECTIONS, PatientProtocol
 from freezeframe.pacs.security import tls
-
-MOST_CONNECTIONS = 200
 
 
 def make_server(app: FastAPI, web: Web) -> uvicorn.Server:
@@ -29,6 +28,7 @@ def make_server(app: FastAPI, web: Web) -> uvicorn.Server:
         access_log=False,  # a search's address holds a patient's name
         server_header=False,
         log_config=None,
+        http=PatientProtocol,
         limit_concurrency=MOST_CONNECTIONS,
         timeout_keep_alive=15,
         timeout_graceful_shutdown=10,
