@@ -6,7 +6,15 @@ import sys
 
 import pytest
 
+from freezeframe.errors import UserError
 from freezeframe.pacs.configuration import NodeConfiguration
+from freezeframe.verbs.demo_pacs import demo_pacs
+
+
+def test_a_bundle_that_is_not_there_is_named_before_anything_is_started(tmp_path):
+    with pytest.raises(UserError, match="There is no bundle"):
+        demo_pacs(tmp_path / "demo", tmp_path / "nothing")
+    assert not (tmp_path / "demo").exists()
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from pydicom import dcmread
 from sqlalchemy import select
 
 from freezeframe import files
+from freezeframe.bundle.runtime.folder import open_bundle
 from freezeframe.errors import FreezeframeError
 from freezeframe.pacs.configuration import NodeConfiguration
 from freezeframe.pacs.database import open_database
@@ -142,7 +143,7 @@ def demo_pacs(
 def _bundle(out: Path, given: Path | None) -> Path:
     """Return the bundle that answers; train a small ensemble where there is none."""
     if given is not None:
-        return given.absolute()
+        return open_bundle(given).path.absolute()  # what is wrong with it is said before anything is started
     for known in (Path("demo/bundle").absolute(), out / "bundle"):
         if (known / "bundle.json").exists():
             return known
