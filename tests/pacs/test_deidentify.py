@@ -193,6 +193,24 @@ def test_a_name_that_was_copied_into_a_free_text_goes_too(original):
     assert not clean(original).Manufacturer
 
 
+@pytest.mark.parametrize("written", ["Ph An", "AN PH", "ph, an"])
+def test_a_name_whose_parts_are_short_goes_as_people_write_it(original, written):
+    original.PatientName = "PH^AN^X"
+    original.DetectorDescription = f"as of {written}"
+    original.ViewCodeSequence = [Dataset()]
+    original.ViewCodeSequence[0].CodeMeaning = f"{written} standing"
+    found = clean(original)
+    assert not found.DetectorDescription
+    assert not found.ViewCodeSequence[0].CodeMeaning
+
+
+def test_what_an_earlier_deidentification_encrypted_goes(original):
+    item = Dataset()
+    item.EncryptedContentTransferSyntaxUID, item.EncryptedContent = "1.2.840.10008.1.2", b"sealed names"
+    original.EncryptedAttributesSequence = [item]
+    assert b"sealed names" not in deidentify(original, PSEUDONYMS).content
+
+
 def test_a_number_that_can_not_be_taken_out_keeps_the_image_in(original):
     original.ImageType = ["ORIGINAL", "PRIMARY", "HOSP-4711"]
     with pytest.raises(NotCleanError):

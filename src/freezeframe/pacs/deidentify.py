@@ -149,7 +149,17 @@ def identifying(dataset: Dataset) -> Iterator[str]:
             parts = [text]
             if one is not None and dataset[keyword].VR == "PN":
                 parts += re.split(r"[\^= ]", text)
+                parts += _as_people_write(text)
             yield from (part.strip() for part in parts if len(part.strip()) >= SHORTEST)
+
+
+def _as_people_write(name: str) -> Iterator[str]:
+    """Yield family and given name together: those of many people are each too short to be looked for alone."""
+    for group in name.split("="):
+        parts = [part.strip() for part in group.split("^")[:2] if part.strip()]
+        if len(parts) == 2:
+            family, given = parts
+            yield from (f"{family} {given}", f"{given} {family}", f"{family}, {given}")
 
 
 def _drop_copies(dataset: Dataset, secrets: list[str]) -> None:

@@ -30,6 +30,8 @@ _REFERENCE = {
     "ReferencedFrameNumber",
     "PurposeOfReferenceCodeSequence",
 }
+_ENCRYPTED = 0x04000500
+"""Holds what an earlier de-identification took out, for whoever has its key (PS3.15, section E.1.1)."""
 # Of the sequences that may go or be emptied, those that an image must have (type 2 in CR and DX, PS3.3, C.8.11.1).
 _KEPT_EMPTY = {(0x0040, 0x0555)}  # Acquisition Context Sequence
 
@@ -66,6 +68,7 @@ class Rules:
                 of_a_message
                 or tag.is_private
                 or _is_layer(tag)
+                or tag == _ENCRYPTED
                 or not dictionary_has_tag(tag)
                 or element.VR == "UN"
             ):
