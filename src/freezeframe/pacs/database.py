@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy import URL, Engine, ExceptionContext, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from freezeframe.errors import UserError
@@ -16,6 +16,11 @@ from freezeframe.pacs.configuration import NodeConfiguration
 from freezeframe.pacs.tables import SCHEMA_VERSION, Base, Setting
 
 LOCK_SECONDS = 30
+IDLE_SECONDS = 60
+"""After which PostgreSQL ends a transaction in which nothing is said: its machine may have lost its power, and the
+rows that it has locked would be locked until TCP notices, in hours."""
+SILENCE_SECONDS = 150
+"""That a PostgreSQL may take to answer; longer than anything waits for a lock of such a transaction."""
 _VERSION = "schema_version"
 
 
@@ -44,6 +49,7 @@ class Database:
         Keep it short, and do nothing slow inside.
         """
         with Session(self.engine, expire_on_commit=False) as session, session.begin():
+            self._connect(session)
             yield session
 
     @contextmanager
@@ -51,7 +57,15 @@ class Database:
         """Yield a session that only reads, and hinders nobody."""
         engine = self.engine.execution_options(reads_only=True)
         with Session(engine, expire_on_commit=False) as session:
+            self._connect(session)
             yield session
+
+    def _connect(self, session: Session) -> None:
+        if not self.is_sqlite:
+            try:
+                session.connection()  # which asks a connection that was kept whether it is still one
+            except OSError as error:
+                raise _away(error) from error
 
     def close(self) -> None:
         """Let go of all connections."""
@@ -79,7 +93,7 @@ def open_database(configuration: NodeConfiguration) -> Database:
             if found is None:
                 session.add(Setting(name=_VERSION, value=str(SCHEMA_VERSION)))
                 session.flush()
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, OSError) as error:  # the driver lets a time-out before TLS through as it is
         engine.dispose()
         reason = str(error.__cause__ or error).splitlines()[0]
         raise UserError(
@@ -130,7 +144,11 @@ def _engine(url: URL, folder: Path) -> Engine:
     if url.get_backend_name() == "postgresql":
         if url.drivername == "postgresql":
             url = url.set(drivername="postgresql+pg8000")
-        return create_engine(url, pool_pre_ping=True, hide_parameters=True)
+        arguments = {"timeout": SILENCE_SECONDS} if url.drivername == "postgresql+pg8000" else {}
+        engine = create_engine(url, connect_args=arguments, pool_pre_ping=True, hide_parameters=True)
+        event.listen(engine, "connect", _set_up_postgresql)
+        event.listen(engine, "handle_error", _call_network_errors_the_databases)
+        return engine
     make_private(folder)
     if url.database and url.database != ":memory:":
         _make_file_private(Path(url.database))
@@ -163,6 +181,24 @@ def _make_file_private(path: Path) -> None:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         if path.stat().st_mode & 0o077:
             path.chmod(0o600)
+
+
+def _call_network_errors_the_databases(context: ExceptionContext) -> None:
+    # PostgreSQL's driver lets what happens while it reads through as it is, and nobody could tell it from a disk's.
+    if isinstance(context.original_exception, OSError):
+        context.is_disconnect = True
+        raise _away(context.original_exception) from context.original_exception
+
+
+def _away(error: OSError) -> OperationalError:
+    return OperationalError(None, None, error, hide_parameters=True, connection_invalidated=True)
+
+
+def _set_up_postgresql(connection: Any, _: Any) -> None:
+    cursor = connection.cursor()
+    cursor.execute(f"SET idle_in_transaction_session_timeout = '{IDLE_SECONDS}s'")
+    cursor.close()
+    connection.commit()
 
 
 def _set_up_sqlite(connection: Any, _: Any) -> None:

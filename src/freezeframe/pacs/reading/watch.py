@@ -103,7 +103,7 @@ class Watch:
     def _give_up(self, claim: Claim, reason: str) -> None:
         try:
             queue.fail(self._database, claim, reason, self._limits, time.time())
-        except SQLAlchemyError:
+        except Exception:
             _log.warning(
                 "A reading that costs too much could not be given back.", extra={"job": claim.job_id}
             )
@@ -121,7 +121,8 @@ class Watch:
                     row = Worker(name=self._worker, started_at=now)
                     session.add(row)
                 row.seen_at, row.job_id = now, claim.job_id if claim else None
-        except SQLAlchemyError:  # it is tried again with the next beat; until then the claim holds
+        # It is tried again with the next beat; until then the claim holds. Whatever it is, the watching goes on.
+        except Exception:
             _log.warning("The database does not answer a worker.", extra={"worker": self._worker})
 
 

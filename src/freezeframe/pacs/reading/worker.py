@@ -92,8 +92,9 @@ def _work(
                 stop.wait(IDLE)
             else:
                 _read(database, configuration, claim, readers, watch)
-        except SQLAlchemyError as error:
-            # What was claimed comes back when its claim has run out.
+        except (SQLAlchemyError, OSError) as error:
+            # PostgreSQL's driver lets some errors of the network through as they are. What was claimed comes back when
+            # its claim has run out.
             _log.error("The database does not answer a worker.", extra={"reason": type(error).__name__})
             stop.wait(LOST_DATABASE)
 
