@@ -6,7 +6,7 @@ import socket
 import struct
 import threading
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 import pytest
 from dicom_files import make_image, write_image
@@ -335,6 +335,19 @@ def test_connections_beyond_the_limit_are_closed_at_once_and_the_service_recover
         for client in clients:
             client.socket.close()
         eventually(lambda: finished(dcmtk("echoscu", service.port))[0] == 0)
+
+
+def test_strangers_who_say_nothing_keep_no_peer_out(database, configuration):
+    peer = configuration.peers[0].model_copy(update={"networks": ("127.0.0.1",)})
+    with (
+        serving(database, configuration.model_copy(update={"peers": (peer,)})) as service,
+        ExitStack() as opened,
+    ):
+        for _ in range(configuration.dicom.maximum_associations + association.SPARE_CONNECTIONS + 1):
+            opened.enter_context(
+                socket.create_connection(("127.0.0.1", service.port), 60, source_address=("127.0.0.2", 0))
+            )
+        assert finished(dcmtk("echoscu", service.port))[0] == 0
 
 
 def test_a_system_without_room_for_a_thread_costs_a_connection_and_not_the_service(

@@ -18,12 +18,15 @@ from freezeframe.pacs.intake.keeping import Keeper
 from freezeframe.pacs.intake.negotiation import Rejected
 from freezeframe.pacs.intake.upper_layer import ABORT, Connection, PeerGoneError, ProtocolError
 from freezeframe.pacs.security import audit
+from freezeframe.pacs.security.peers import is_of_a_peer
 from freezeframe.pacs.security.tls import fingerprint, server_context
 from freezeframe.pacs.watching.counters import ASSOCIATIONS, REFUSALS
 
 LOGGER = logging.getLogger(__name__)
 SPARE_CONNECTIONS = 32
 """That may be open beyond the associations: of callers who have not said yet who they are, or are being refused."""
+MOST_STRANGERS = 8
+"""Of these, of callers from addresses that no peer has: they are told why they are refused, and keep no peer out."""
 AUDIT_SECONDS = 60
 """A caller who is refused for the same reason again and again makes one line in the audit trail in this time."""
 STOP_SECONDS = 30
@@ -67,6 +70,7 @@ class DicomService:
         self._acceptor: threading.Thread | None = None
         self._guard = threading.Lock()
         self._connections: dict[threading.Thread, socket.socket] = {}
+        self._strangers: set[threading.Thread] = set()
         self._associations = 0
         self._stopping = False
         self._refused_at: dict[tuple[str, ...], float] = {}
@@ -126,10 +130,13 @@ class DicomService:
             thread = threading.Thread(
                 target=self._hold, args=(connected, address[0]), name="dicom-association", daemon=True
             )
+            is_stranger = not is_of_a_peer(self._configuration, address[0])
             with self._guard:
                 is_full = len(self._connections) >= most or self._stopping
+                is_full = is_full or (is_stranger and len(self._strangers) >= MOST_STRANGERS)
                 if not is_full:
                     self._connections[thread] = connected
+                    self._strangers.update([thread] if is_stranger else [])
             if is_full:
                 LOGGER.warning("connection closed: too many", extra={"caller": address[0]})
                 connected.close()
@@ -140,6 +147,7 @@ class DicomService:
                 LOGGER.error("connection closed: no thread for it", extra={"caller": address[0]})
                 with self._guard:
                     del self._connections[thread]
+                    self._strangers.discard(thread)
                 connected.close()
 
     def _hold(self, connected: socket.socket, address: str) -> None:
@@ -166,6 +174,7 @@ class DicomService:
         finally:
             with self._guard:
                 self._connections.pop(threading.current_thread(), None)
+                self._strangers.discard(threading.current_thread())
             with contextlib.suppress(OSError):
                 connected.shutdown(socket.SHUT_RDWR)
             connected.close()

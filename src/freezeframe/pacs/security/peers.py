@@ -73,6 +73,11 @@ def find_peer(
     )
 
 
+def is_of_a_peer(configuration: NodeConfiguration, address: str) -> bool:
+    """Tell whether any peer may call from an address; who else calls will be refused, whatever it says."""
+    return any(_is_in(address, peer.networks) for peer in configuration.peers)
+
+
 def _is_in(address: str, networks: tuple[str, ...]) -> bool:
     try:
         # An IPv4 caller of a socket that also takes IPv6 has an address such as ::ffff:10.1.2.3.
