@@ -31,6 +31,7 @@ from freezeframe.pacs.intake.query import query_puller
 from freezeframe.pacs.intake.reconcile import reconcile
 from freezeframe.pacs.intake.watched import FolderWatch
 from freezeframe.pacs.intake.web_pull import web_puller
+from freezeframe.pacs.one_folder import check_folder
 from freezeframe.pacs.reading import process
 from freezeframe.pacs.reading.queue import return_expired
 from freezeframe.pacs.review.app import make_app
@@ -204,6 +205,7 @@ class Node:
             )  # what is wrong with one is said now, not when a study waits
         database = open_database(configuration)
         held.callback(database.close)
+        check_folder(database, configuration.folder)
         _note(database, audit.STARTED)
         held.callback(_note, database, audit.STOPPED)
         threads: list[Repeated] = []

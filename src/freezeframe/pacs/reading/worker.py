@@ -15,6 +15,7 @@ from freezeframe import machine
 from freezeframe.errors import FreezeframeError
 from freezeframe.pacs.configuration import NodeConfiguration
 from freezeframe.pacs.database import Database, open_database
+from freezeframe.pacs.one_folder import check_folder
 from freezeframe.pacs.reading import queue
 from freezeframe.pacs.reading.finishing import finish_reading
 from freezeframe.pacs.reading.queue import Claim
@@ -57,6 +58,7 @@ def run(
     """
     parent = parent or os.getppid()
     database = open_database(configuration)
+    check_folder(database, configuration.folder)
     threads = max(1, machine.available_cores() // max(1, configuration.limits.workers))
     readers = open_readers(configuration, threads)
     try:
