@@ -26,10 +26,10 @@ from freezeframe.pacs.configuration_paths import absolute
 from freezeframe.pacs.configuration_types import AeTitle
 from freezeframe.pacs.database import Database, open_database
 from freezeframe.pacs.node import PARTS, Node, Part
-from freezeframe.pacs.reading import queue
+from freezeframe.pacs.reading.again import put_aside_or_newest, read_again
 from freezeframe.pacs.security import audit, passwords
 from freezeframe.pacs.studies.rules import explain
-from freezeframe.pacs.tables import JOB_QUARANTINED, Job, Study
+from freezeframe.pacs.tables import JOB_QUARANTINED, QUARANTINED, Study
 from freezeframe.progress import say
 from freezeframe.report.language import check
 
@@ -219,22 +219,18 @@ def rerun(config: str | Path, studies: Sequence[str] = ()) -> int:
         Study UIDs; all that were put aside where left out.
     """
     with _opened(config) as database, database.transaction() as session:
-        chosen = select(Job.id).join(Study, Study.id == Job.study_id).where(Job.version == Study.version)
-        chosen = (
-            chosen.where(Study.study_uid.in_(studies))
-            if studies
-            else chosen.where(Job.state == JOB_QUARANTINED)
-        )
-        jobs = session.scalars(chosen).all()
-        if studies and not jobs:
-            raise UserError("No reading of these studies is known.", "study UIDs as on the page.")
-        now = time.time()
-        for job in jobs:
-            queue.rerun(session, job, now)
-        named = select(Study.study_uid).join(Job, Job.study_id == Study.id).where(Job.id.in_(jobs))
-        for uid in session.scalars(named.distinct()).all():
-            audit.record(session, passwords.COMMAND_LINE, audit.RERUN, uid, now=now)
-        return len(jobs)
+        chosen = select(Study).where(Study.study_uid.in_(studies) if studies else Study.state == QUARANTINED)
+        found = session.scalars(chosen.order_by(Study.id)).all()
+        if missing := set(studies) - {study.study_uid for study in found}:
+            raise UserError(f"No study {min(missing)} is known.", "study UIDs as on the page.")
+        now, count = time.time(), 0
+        for study in found:
+            jobs = put_aside_or_newest(session, study.id)
+            if not studies and jobs and all(job.state != JOB_QUARANTINED for job in jobs):
+                continue  # it has lost images: that is no reading's fault, and whoever means it names it
+            count += max(1, len(read_again(session, study.id, now)))
+            audit.record(session, passwords.COMMAND_LINE, audit.RERUN, study.study_uid, now=now)
+        return count
 
 
 def add_user(config: str | Path, name: str, role: str, password: str) -> None:

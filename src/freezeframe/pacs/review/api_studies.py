@@ -12,13 +12,13 @@ from freezeframe.errors import UserError
 from freezeframe.imaging.image import UnreadableImage
 from freezeframe.pacs.configuration import NodeConfiguration
 from freezeframe.pacs.database import Database
-from freezeframe.pacs.reading import queue
+from freezeframe.pacs.reading.again import read_again
 from freezeframe.pacs.review import details, summaries
 from freezeframe.pacs.review.access import Access
 from freezeframe.pacs.review.decoder import Decoder
 from freezeframe.pacs.security import audit
 from freezeframe.pacs.security.logins import Account
-from freezeframe.pacs.tables import JOB_QUARANTINED, Image, Job, Study
+from freezeframe.pacs.tables import Image, Study
 
 State = Literal["", "receiving", "waiting", "reading", "delivering", "done", "ignored", "quarantined"]
 Outcome = Literal["", "positive", "negative", "refused"]
@@ -69,11 +69,8 @@ def router(
         now = time.time()
         with database.transaction() as session:
             found = _study(session, study_uid)
-            jobs = _newest_jobs(session, found)
-            if not jobs:
-                raise HTTPException(409, "No rule wanted this study: there is no reading to repeat.")
             try:
-                ordered = [queue.rerun(session, job, now) for job in jobs]
+                ordered = read_again(session, found.id, now)
             except UserError as error:
                 raise HTTPException(409, str(error)) from error
             audit.record(session, account.user, audit.RERUN, found.study_uid, now=now)
@@ -99,16 +96,6 @@ def _study(session: Session, study_uid: str) -> Study:
     if found is None:
         raise HTTPException(404, "There is no such study.")
     return found
-
-
-def _newest_jobs(session: Session, study: Study) -> list[int]:
-    """Return what to read again: what was put aside, else the newest version by every bundle."""
-    query = select(Job).where(Job.study_id == study.id).order_by(Job.version.desc(), Job.id.desc())
-    newest: dict[str, Job] = {}
-    for job in session.scalars(query):
-        newest.setdefault(job.bundle, job)
-    aside = [job.id for job in newest.values() if job.state == JOB_QUARANTINED]
-    return sorted(aside or [job.id for job in newest.values()])
 
 
 def _image(image: Image, configuration: NodeConfiguration, describe: Callable[..., Any]) -> dict[str, Any]:
