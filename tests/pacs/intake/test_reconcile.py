@@ -17,6 +17,7 @@ from freezeframe.pacs.configuration import Retention
 from freezeframe.pacs.database import open_database
 from freezeframe.pacs.intake.keeping import Keeper, Origin
 from freezeframe.pacs.intake.reconcile import LOST, RECOVERED, Reconciled, reconcile
+from freezeframe.pacs.reading import queue
 from freezeframe.pacs.studies.completion import complete_due
 from freezeframe.pacs.tables import Image, Job, Refused, Study
 
@@ -129,6 +130,24 @@ def test_a_reading_of_a_study_that_has_lost_images_does_not_begin(node):
     path.unlink()
     node.reconcile()
     assert [job.state for job in node.all(Job)] == ["quarantined"]
+
+
+def test_a_reading_in_hand_when_images_were_lost_neither_counts_nor_comes_back(node):
+    # A power cut loses the newest image of a study whose reading had begun without it, or with it.
+    node.receive(make_image(1, 1))
+    path = node.receive(make_image(1, 2))
+    node.complete()
+    held = queue.claim(node.database, "worker", 30, 6e9)
+    assert held is not None
+    path.unlink()
+    node.reconcile()
+    assert queue.return_claims(node.database, "worker", node.configuration.limits, 6e9) == 0
+    with node.database.transaction() as session:
+        assert not queue.finish(session, held, 6e9)
+    assert [job.state for job in node.all(Job)] == ["quarantined"]
+    (study,) = node.all(Study)
+    assert study.state == "quarantined"
+    assert study.reason.startswith(LOST)
 
 
 def test_an_image_that_is_damaged_is_put_aside(node):

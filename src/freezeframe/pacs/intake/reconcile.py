@@ -192,8 +192,11 @@ def _put_study_aside(database: Database, study_id: int, count: int, now: float) 
     with database.transaction() as session:
         study = session.get_one(Study, study_id, with_for_update=True)
         study.state, study.deadline, study.reason = QUARANTINED, None, reason
-        for job in session.scalars(select(Job).where(Job.study_id == study_id, Job.state == JOB_WAITING)):
+        # Also those that a worker held when the power went: given back, they would be read without what is lost.
+        unread = Job.study_id == study_id, Job.state.in_((JOB_WAITING, JOB_CLAIMED))
+        for job in session.scalars(select(Job).where(*unread).with_for_update()):
             job.state, job.reason, job.finished_at = JOB_QUARANTINED, reason, now
+            job.claimed_by, job.claimed_until = "", None
     _log.error("A study has lost images.", extra={"study_uid": study.study_uid, "images": count})
 
 
