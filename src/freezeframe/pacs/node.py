@@ -177,7 +177,7 @@ class Node:
             files.write_json(self._configuration.folder / PORTS, ports)
 
     def end(self) -> None:
-        """Have `wait` return; may be called from a signal's handler."""
+        """Have `wait` return; not to be called from a signal's handler (see `signals`)."""
         self._ending.set()
 
     def wait(self) -> None:

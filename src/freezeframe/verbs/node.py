@@ -28,6 +28,7 @@ from freezeframe.pacs.database import Database, open_database
 from freezeframe.pacs.node import PARTS, Node, Part
 from freezeframe.pacs.reading.again import put_aside_or_newest, read_again
 from freezeframe.pacs.security import audit, passwords
+from freezeframe.pacs.signals import on_signals
 from freezeframe.pacs.studies.rules import explain
 from freezeframe.pacs.tables import JOB_QUARANTINED, QUARANTINED, Study
 from freezeframe.progress import say
@@ -82,8 +83,7 @@ def run(config: str | Path, bundle: str | Path | None = None, only: Sequence[Par
     os.umask(0o077)  # whatever the node writes is for nobody else, even where its folder is open to others
     configuration = NodeConfiguration.read(Path(config), None if bundle is None else Path(bundle))
     node = Node(configuration, only or PARTS)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: node.end())
+    on_signals((signal.SIGTERM, signal.SIGINT), node.end)
     with node:
         _announce(configuration, node)
         node.wait()

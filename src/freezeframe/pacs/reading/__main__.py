@@ -11,6 +11,7 @@ from freezeframe import files
 from freezeframe.errors import UserError
 from freezeframe.pacs.configuration import NodeConfiguration
 from freezeframe.pacs.reading.worker import run
+from freezeframe.pacs.signals import on_signals
 from freezeframe.pacs.watching import log
 
 
@@ -19,7 +20,7 @@ def main() -> int:
     path, name, *parent = sys.argv[1:]
     stop = threading.Event()
     os.umask(0o077)  # heat maps and reports are for nobody else, even where the node's folder is open
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    on_signals((signal.SIGTERM,), stop.set)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: the node decides what it means
     try:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", name):
