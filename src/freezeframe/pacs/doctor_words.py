@@ -30,7 +30,7 @@ WORDS: dict[str, dict[str, tuple[str, str]]] = {
     "root": {
         "en": ("This runs as root.", "Run the node as a user of its own: docker/ and systemd/ show how."),
         "es": (
-            "Esto se ejecuta como root.",
+            "El nodo se ejecuta como root.",
             "Ejecute el nodo con un usuario propio: docker/ y systemd/ muestran cómo.",
         ),
     },
@@ -120,7 +120,7 @@ WORDS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "metrics-wide": {
         "en": ("Metrics may be read from {network} without a login.", "Name the address of Prometheus."),
-        "es": ("Las métricas se leen desde {network} sin contraseña.", "Indique la dirección de Prometheus."),
+        "es": ("Las métricas se pueden leer desde {network} sin contraseña.", "Indique la dirección de Prometheus."),
     },
     "shadow": {
         "en": (

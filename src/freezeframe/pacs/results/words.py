@@ -52,7 +52,7 @@ WORDS: dict[str, dict[str, str]] = {
         "more_images": "Se leyeron {count} imágenes más, que no se muestran aquí.",
         "image_of": "Imagen {number} de {count}",
         "original": "Original",
-        "heat_map": "Mapa de calor: lo que habló a favor de {positive}",
+        "heat_map": "Mapa de calor: lo que apunta a {positive}",
         "no_heat_map": "Sin mapa de calor",
         "probabilities": "Probabilidades",
         "members": "Miembros: {positive}",
