@@ -16,9 +16,10 @@ from sqlalchemy import delete, select
 from freezeframe.pacs.configuration import Retention
 from freezeframe.pacs.database import open_database
 from freezeframe.pacs.intake.keeping import Keeper, Origin
-from freezeframe.pacs.intake.reconcile import LOST, RECOVERED, Reconciled, reconcile
+from freezeframe.pacs.intake.reconcile import RECOVERED, Reconciled, reconcile
 from freezeframe.pacs.reading import queue
 from freezeframe.pacs.studies.completion import complete_due
+from freezeframe.pacs.studies.lost import LOST
 from freezeframe.pacs.tables import Image, Job, Refused, Study
 
 

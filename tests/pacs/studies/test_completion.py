@@ -20,6 +20,7 @@ from sqlalchemy import select
 from freezeframe.pacs.database import open_database
 from freezeframe.pacs.studies import completion, images
 from freezeframe.pacs.studies.completion import complete_due
+from freezeframe.pacs.studies.lost import LOST
 from freezeframe.pacs.tables import Delivery, Image, Job, Result, ResultObject, Study
 
 
@@ -242,13 +243,27 @@ def test_a_file_that_can_not_be_read_is_left_out(sqlite, tmp_path):
 def test_a_study_of_which_nothing_can_be_read_is_put_aside(sqlite, tmp_path):
     configuration = configured(tmp_path)
     receive(sqlite, configuration, make_image(), 1000)
-    next((tmp_path / "images").rglob("*.dcm")).unlink()
+    next((tmp_path / "images").rglob("*.dcm")).write_bytes(b"")
     complete_due(sqlite, configuration, 2000)
     study = the_study(sqlite)
     assert (study.state, study.reason) == (
         "quarantined",
         "It holds no image. Files that could not be read: 1.",
     )
+
+
+def test_a_study_that_has_lost_an_image_is_not_read_without_it_when_a_late_one_comes(sqlite, tmp_path):
+    configuration = configured(tmp_path)
+    for number in (1, 2):
+        receive(sqlite, configuration, make_image(number=number), 1000)
+    complete_due(sqlite, configuration, 2000)
+    next((tmp_path / "images").rglob("*.1.1.dcm")).unlink()
+    receive(sqlite, configuration, make_image(number=3), 3000)
+    complete_due(sqlite, configuration, 4000)
+    study = the_study(sqlite)
+    assert (study.state, study.deadline) == ("quarantined", None)
+    assert study.reason.startswith(f"{LOST}: 1.")
+    assert [job.state for job in the_jobs(sqlite)] == ["quarantined"]
 
 
 def test_images_that_were_deleted_since_they_were_read_are_named_in_the_next_reading(sqlite, tmp_path):

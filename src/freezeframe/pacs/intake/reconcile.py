@@ -18,9 +18,9 @@ from freezeframe.pacs.database import Database
 from freezeframe.pacs.intake.header import NotAnImageError, read_header
 from freezeframe.pacs.intake.keeping import IMAGES, INCOMING, CannotKeepError, Keeper, Origin
 from freezeframe.pacs.intake.put_aside import put_aside
+from freezeframe.pacs.studies.lost import LOST, put_study_aside
 from freezeframe.pacs.tables import (
     JOB_CLAIMED,
-    JOB_QUARANTINED,
     JOB_WAITING,
     QUARANTINED,
     READING,
@@ -36,7 +36,6 @@ RECOVERED = "recovered"
 MOST_CHECKED = 200
 """Newest images whose bytes are compared with their SHA-256; a power cut hits what was written last."""
 MOST_CHECKED_BYTES = 2 << 30
-LOST = "Images that were acknowledged are missing or damaged on this node's disk"
 DAMAGED = "Its bytes are not those that were acknowledged."
 
 _AT_ONCE = 500
@@ -188,15 +187,9 @@ def _sha256(path: Path) -> str | None:
 
 
 def _put_study_aside(database: Database, study_id: int, count: int, now: float) -> None:
-    reason = f"{LOST}: {count}. Have the study sent again, and start the node again."
     with database.transaction() as session:
         study = session.get_one(Study, study_id, with_for_update=True)
-        study.state, study.deadline, study.reason = QUARANTINED, None, reason
-        # Also those that a worker held when the power went: given back, they would be read without what is lost.
-        unread = Job.study_id == study_id, Job.state.in_((JOB_WAITING, JOB_CLAIMED))
-        for job in session.scalars(select(Job).where(*unread).with_for_update()):
-            job.state, job.reason, job.finished_at = JOB_QUARANTINED, reason, now
-            job.claimed_by, job.claimed_until = "", None
+        put_study_aside(session, study, count, now)
     _log.error("A study has lost images.", extra={"study_uid": study.study_uid, "images": count})
 
 

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from freezeframe.pacs.configuration import NodeConfiguration
 from freezeframe.pacs.database import Database
 from freezeframe.pacs.studies.looking import Look, Wanted, look
+from freezeframe.pacs.studies.lost import put_study_aside
 from freezeframe.pacs.tables import (
     DELIVERING,
     DELIVERY_SENT,
@@ -106,7 +107,9 @@ def _complete(database: Database, configuration: NodeConfiguration, study_id: in
         ).one_or_none()
         if study is None:
             return False
-        made = _order(session, study, found, now)
+        if found.missing:
+            put_study_aside(session, study, found.missing, now)
+        made = 0 if found.missing else _order(session, study, found, now)
         extra = {"study_uid": study.study_uid, "version": study.version, "images": study.images, "jobs": made}
         if study.reason:
             extra["reason"] = study.reason

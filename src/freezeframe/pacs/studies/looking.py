@@ -57,6 +57,8 @@ class Look:
         Files that are images, could be read and are no results of a node.
     others, results, unreadable : int
         Files that are something else, results of a node, and files that could not be read.
+    missing : int
+        Files that are not there: lost.
     left_out : int
         Images beyond `MOST_IMAGES`.
     reasons : dict of str to Counter
@@ -68,6 +70,7 @@ class Look:
     others: int = 0
     results: int = 0
     unreadable: int = 0
+    missing: int = 0
     left_out: int = 0
     reasons: dict[str, Counter[str]] = field(default_factory=dict)
 
@@ -145,6 +148,9 @@ def _ask(
             key = _place(header, image)
             reasons = [(rule, explain(header, rule)) for rule in rules]
     except UnreadableImage:
+        if not (folder / image.path).is_file():
+            found.missing += 1
+            return
         found.unreadable += 1
         _log.warning(
             "The header of an image can't be read.", extra={"sop_instance_uid": image.sop_instance_uid}
