@@ -234,6 +234,15 @@ def test_a_worker_without_a_bundle_says_so_and_ends_with_the_code_of_a_mistake(t
     assert "Traceback" not in done.stderr
 
 
+def test_what_a_terminal_sends_to_the_node_does_not_reach_its_workers(configuration):
+    worker = process.start(process.write_configuration(configuration), "worker-0")
+    try:
+        assert os.getpgid(worker.pid) == worker.pid
+    finally:
+        worker.kill()
+        worker.wait(DEADLINE)
+
+
 def test_what_workers_are_told_is_the_nodes_configuration_and_private(configuration):
     path = process.write_configuration(configuration)
     assert path.parent.stat().st_mode & 0o077 == 0

@@ -33,4 +33,5 @@ def start(configuration: Path, name: str) -> subprocess.Popen[bytes]:
     program = [sys.executable, "-m", "freezeframe.pacs.reading"]
     # Its parent may be gone before it can ask who that is.
     words = [str(configuration), name, str(os.getpid())]
-    return subprocess.Popen([*program, *words], stdin=subprocess.DEVNULL)
+    # A group of its own: Ctrl-C in a terminal is the node's to act on, also before the worker can ignore it.
+    return subprocess.Popen([*program, *words], stdin=subprocess.DEVNULL, process_group=0)
