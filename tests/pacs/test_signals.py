@@ -1,24 +1,37 @@
-"""Signals that come while the main thread holds the lock of what they set."""
+"""Signals that come at moments at which Python's own handlers would wait for ever."""
 
 import subprocess
 import sys
 
-PROGRAM = """
+import pytest
+
+BEGINNING = """
 import os, signal, threading
 from freezeframe.pacs.signals import on_signals
 
-ended = threading.Event()
-on_signals((signal.SIGTERM, signal.SIGINT), ended.set)
+ended, both = threading.Event(), (signal.SIGTERM, signal.SIGINT)
+on_signals(both, ended.set)
+"""
+WITHIN_A_WAIT = """
 with ended._cond:  # as in the midst of its `set` or `wait`
-    os.kill(os.getpid(), signal.SIGINT)
-    os.kill(os.getpid(), signal.SIGTERM)
+    for number in both:
+        os.kill(os.getpid(), number)
+"""
+GIVEN_TO_ANOTHER_THREAD = """
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+signal.pthread_sigmask(signal.SIG_BLOCK, both)  # so the system gives them to another thread
+threading.Timer(0.5, lambda: [os.kill(os.getpid(), number) for number in both]).start()
+"""
+END = """
 ended.wait()
 print("ended")
 """
 
 
-def test_a_signal_within_another_or_within_a_wait_does_not_wait_for_itself():
+@pytest.mark.parametrize("moment", [WITHIN_A_WAIT, GIVEN_TO_ANOTHER_THREAD])
+def test_a_signal_is_acted_on_whatever_the_main_thread_is_at(moment):
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60, check=True
-    )
+        [sys.executable, "-c", BEGINNING + moment + END],
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
     assert done.stdout == "ended\n"
