@@ -74,7 +74,7 @@ def _explain(path: Path, error: OSError) -> OSError | UserError:
             "room for it; nothing that was finished is lost.",
             "Free some space, or choose another folder, and run the same command again.",
         )
-    if error.errno in (13, 1, 30, 20, 17):  # EACCES, EPERM, EROFS, ENOTDIR, EEXIST
+    if error.errno in (13, 1, 30, 20, 17, 2):  # EACCES, EPERM, EROFS, ENOTDIR, EEXIST, ENOENT
         return UserError(
             f"{path} can't be written ({error.strerror}).",
             "a folder that you may write to.",

@@ -181,7 +181,18 @@ def test_the_audit_trail_is_checked(config, database):
         connection.exec_driver_sql("UPDATE audit SET who = 'nobody' WHERE id = 1")
     answer = run("audit", "--config", config)
     assert answer.exit_code == 1
-    assert "Line 1" in answer.output
+    assert "Line 1 is not as it was written." in answer.output
+
+
+def test_a_trail_that_was_cut_is_told_by_a_line_that_the_log_has_noted(config, database):
+    with database.transaction() as session:
+        head = audit.record(session, audit.NODE, audit.STARTED)
+    noted = f"{head.id}:{head.hash}"
+    assert run("audit", "--config", config, "--head", noted).exit_code == 0
+    later = run("audit", "--config", config, "--head", f"{head.id + 1}:{head.hash}")
+    assert later.exit_code == 1
+    assert "is missing" in later.output
+    assert isinstance(run("audit", "--config", config, "--head", "7").exception, UserError)
 
 
 def test_what_was_put_aside_is_read_again(config, database):

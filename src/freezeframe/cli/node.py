@@ -114,10 +114,15 @@ def doctor_command(
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for title in ("", "what", "to do") if lang == "en" else ("", "qué", "qué hacer"):
         table.add_column(title, overflow="fold")
+    levels = {"en": {}, "es": {"ok": "bien", "warning": "aviso", "problem": "problema"}}
     styles = {"ok": "green", "warning": "yellow", "problem": "red"}
     for entry in found:
         style = styles[entry.level]
-        table.add_row(f"[{style}]{entry.level}", escape(entry.sentence), escape(entry.action))
+        table.add_row(
+            f"[{style}]{levels[lang].get(entry.level, entry.level)}",
+            escape(entry.sentence),
+            escape(entry.action),
+        )
     Console(highlight=False).print(table)
     if any(entry.level == "problem" for entry in found):
         raise typer.Exit(2)
@@ -157,19 +162,31 @@ def fields_command() -> None:
 
 
 @app.command("audit")
-def audit_command(config: Configuration) -> None:
+def audit_command(
+    config: Configuration,
+    head: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LINE:HASH",
+            help="Newest line as the log once noted it; says whether the trail was cut.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
     """Check the chain of the audit trail; exits with 1 where a line was changed or is missing.
 
     Examples
     --------
         freezeframe node audit --config node.yaml
+
+        freezeframe node audit --config node.yaml --head 1207:5f2c...
     """
     from freezeframe.verbs.node import check_audit
 
-    checked = check_audit(config)
+    checked = check_audit(config, head)
     typer.echo(f"{checked.lines:,} lines are whole.")
     if checked.broken is not None:
-        typer.echo(f"Line {checked.broken}: {checked.problem}")
+        typer.echo(checked.problem)
         raise typer.Exit(1)
 
 

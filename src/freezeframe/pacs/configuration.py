@@ -249,7 +249,7 @@ class Proxy(Section):
     """Logins come from a reverse proxy that sets these headers."""
 
     user_header: str = Field(default="X-Forwarded-User", description="holds the name")
-    role_header: str = Field(default="X-Forwarded-Role", description="holds viewer, reader, admin or sender")
+    role_header: str = Field(default="X-Forwarded-Role", description="holds viewer, reader or admin")
     networks: Annotated[tuple[Network, ...], Field(min_length=1)] = Field(
         description="where the proxy calls from"
     )

@@ -3,6 +3,7 @@
 import ipaddress
 import math
 import os
+import re
 import signal
 import socket
 import time
@@ -202,10 +203,26 @@ def try_rules(config: str | Path, paths: Sequence[str | Path]) -> Iterator[tuple
             yield str(path), rule.name, explain(header, rule)
 
 
-def check_audit(config: str | Path) -> audit.Verified:
-    """Check the chain of the audit trail."""
+def check_audit(config: str | Path, head: str | None = None) -> audit.Verified:
+    """Check the chain of the audit trail.
+
+    Parameters
+    ----------
+    config : str or Path
+        ``node.yaml``.
+    head : str, optional
+        ``LINE:HASH`` that the log noted earlier: a trail that was cut since is told by it.
+    """
+    noted = None
+    if head is not None:
+        line, _, digest = head.partition(":")
+        if not line.isdecimal() or not re.fullmatch(r"[0-9a-f]{64}", digest):
+            raise UserError(
+                f"--head is '{head}'.", "LINE:HASH, as the log's audit_line and audit_hash have it."
+            )
+        noted = audit.Head(int(line), digest)
     with _opened(config) as database:
-        return audit.verify(database)
+        return audit.verify(database, noted)
 
 
 def rerun(config: str | Path, studies: Sequence[str] = ()) -> int:

@@ -1,6 +1,7 @@
 """Make a training set of a node's or a PACS's own images, without their patients."""
 
 import getpass
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -160,10 +161,17 @@ def _record(database: Database, study_uid: str, origin: str, recorded: set[str])
         return
     with database.transaction() as session:
         audit.record(
-            session, f"system:{getpass.getuser()}", audit.IMAGES_EXPORTED, study_uid,
+            session, f"system:{_who()}", audit.IMAGES_EXPORTED, study_uid,
             detail=f"de-identified, from {origin}",
         )  # fmt: skip
     recorded.add(study_uid)
+
+
+def _who() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # in a container the user may have no name
+        return str(os.getuid())
 
 
 @contextmanager
