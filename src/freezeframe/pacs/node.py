@@ -90,12 +90,17 @@ class Repeated(threading.Thread):
 
 
 class ReadingProcesses:
-    """Keeps as many reading processes alive as the configuration's limits say."""
+    """Keeps as many reading processes alive as the configuration's limits say.
 
-    def __init__(self, configuration: NodeConfiguration) -> None:
+    Their names are those of the machine and of what runs in this node, since two nodes on one machine may read: a
+    process takes back what an earlier one of its name had in hand.
+    """
+
+    def __init__(self, configuration: NodeConfiguration, parts: Sequence[Part]) -> None:
         self._file = process.write_configuration(configuration)
         machine = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname()).strip(".-") or "machine"
-        self._names = [f"{machine}-{number}" for number in range(configuration.limits.workers)]
+        own = "" if set(parts) == set(PARTS) else f"-{'-'.join(parts)}"
+        self._names = [f"{machine}{own}-{number}" for number in range(configuration.limits.workers)]
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._not_before: dict[str, float] = {}
 
@@ -234,7 +239,7 @@ class Node:
             if configuration.dicom is not None:
                 self._listen(held, database, keeper)
         if "reading" in self._parts:
-            reading = ReadingProcesses(configuration)
+            reading = ReadingProcesses(configuration, self._parts)
             held.callback(reading.stop)
             repeat("workers", reading.step, SECONDS_BETWEEN_LOOKS)
         # Whoever reads on any machine may die, so everybody looks.
