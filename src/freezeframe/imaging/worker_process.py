@@ -35,13 +35,7 @@ def serve(descriptor: int, parent: int, memory_limit: int) -> None:
     memory_limit : int
         Most bytes of address space.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
-    _die_with(parent)
-    if sys.platform == "linux":
-        _, hard = resource.getrlimit(resource.RLIMIT_AS)
-        limit = memory_limit if hard == resource.RLIM_INFINITY else min(memory_limit, hard)
-        resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    confine(parent, memory_limit)
     connection = Connection(descriptor)
     with contextlib.suppress(EOFError, OSError):  # the parent is gone
         try:
@@ -52,13 +46,36 @@ def serve(descriptor: int, parent: int, memory_limit: int) -> None:
             connection.send(traceback.format_exc())
             return
         connection.send(None)
-        # From here on codecs may print what they like: what matters comes back as a reason.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, 1)
-        os.dup2(nowhere, 2)
+        silence()
         while True:
             for path, frame in connection.recv():
                 connection.send_bytes(_answer(function, Reference(Path(path), frame)))
+
+
+def confine(parent: int, memory_limit: int) -> None:
+    """Take from this process what decoding does not need, and have it end with its parent's thread.
+
+    Parameters
+    ----------
+    parent : int
+        The parent's process id.
+    memory_limit : int
+        Most bytes of address space.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
+    _die_with(parent)
+    if sys.platform == "linux":
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        limit = memory_limit if hard == resource.RLIM_INFINITY else min(memory_limit, hard)
+        resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def silence() -> None:
+    """Let codecs print what they like from here on: what matters comes back as a reason."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
 
 
 def _answer(function: Callable[[Reference], Any], reference: Reference) -> bytes:

@@ -1,4 +1,9 @@
 import io
+import json
+import os
+import pickle
+import socket
+import struct
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -215,8 +220,6 @@ def test_a_file_on_which_the_decoder_dies_each_time_is_unreadable(decoder, tmp_p
 
 
 def die(_) -> None:
-    import os
-
     os.abort()
 
 
@@ -229,6 +232,109 @@ def test_a_file_that_takes_too_long_is_given_up(decoder, tmp_path, monkeypatch):
 
 def hang(_) -> None:
     threading.Event().wait()
+
+
+def test_a_decoder_that_an_image_took_over_runs_nothing_in_the_node(decoder, tmp_path, monkeypatch):
+    monkeypatch.setattr(decoding, "read", take_over)
+    path = write(tmp_path / "a.dcm", make_image())
+    with pytest.raises(UnreadableImage, match="crashes its decoder"):
+        decoder.frame(path, 0)
+    assert [file.name for file in tmp_path.iterdir()] == ["a.dcm"]
+
+
+class MakesAFolder:
+    """When it is unpickled."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return os.mkdir, (self.path,)
+
+
+def take_over(reference) -> None:
+    content = pickle.dumps((True, MakesAFolder(str(reference.path.parent / "made"))))
+    for descriptor in range(3, 64):  # one of them is the socket to the node
+        try:
+            os.write(descriptor, struct.pack("!i", len(content)) + content)
+        except OSError:
+            continue
+    threading.Event().wait()
+
+
+@pytest.fixture
+def answered(tmp_path):
+    """Gives what the node takes a process's answer for, which may be anything."""
+    ours, theirs = socket.socketpair()
+    process = object.__new__(decoding._Process)
+    process._connection = ours
+
+    def ask(answer: bytes, number: int = 0) -> Any:
+        with theirs:
+            theirs.sendall(answer)
+            theirs.shutdown(socket.SHUT_WR)
+            return process.ask(tmp_path / "a.dcm", number)
+
+    with ours:
+        yield ask
+
+
+def message(header: Any, content: bytes = b"") -> bytes:
+    text = json.dumps(header).encode()
+    return struct.pack("!I", len(text)) + text + content
+
+
+SMALL = {"rows": 2, "columns": 3, "channels": 1, "bits": 16}
+
+
+def test_a_decoders_answer_is_a_header_and_as_many_bytes_as_it_says(answered):
+    shown = answered(message(SMALL, b"abcdefghijkl"))
+    assert (shown.rows, shown.columns, shown.channels, shown.bits) == (2, 3, 1, 16)
+    assert shown.content == b"abcdefghijkl"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"", b"\0\0", struct.pack("!I", 2**32 - 1) + b"{}", message([SMALL]), message("x"), message({}),
+        struct.pack("!I", 60_000) + b"[" * 60_000, struct.pack("!I", 5) + b"\x80\x05N.N",
+        struct.pack("!I", 5000) + b"9" * 5000, message(SMALL, b"abcdefghijk"), message({**SMALL, "rows": -2}),
+        message({**SMALL, "rows": 60_000, "columns": 60_000}), message({**SMALL, "rows": True}),
+        message({**SMALL, "rows": 2.0}), message({**SMALL, "rows": 0}), message({**SMALL, "channels": 2}),
+        message({**SMALL, "bits": 12}), message({**SMALL, "bits": None}), message({"reason": [1]}),
+    ],
+)  # fmt: skip
+def test_what_no_decoder_would_answer_ends_it(answered, answer):
+    with pytest.raises((EOFError, OSError)):
+        answered(answer)
+
+
+def test_a_description_holds_only_spacing_that_can_be(answered):
+    header = {"rows": 2, "columns": 3, "frames": 1, "pixel_spacing": [float("nan"), "<script>"]}
+    assert answered(message(header), decoding._DESCRIBE) == decoding.Description(2, 3, 1, None)
+
+
+def test_a_decoder_that_answers_bit_by_bit_is_given_up_all_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr(decoding, "_SECONDS", 0.3)
+    ours, theirs = socket.socketpair()
+    process = object.__new__(decoding._Process)
+    process._connection = ours
+    stopping = threading.Event()
+
+    def drip() -> None:
+        theirs.sendall(struct.pack("!I", 60_000))
+        while not stopping.wait(0.02):
+            theirs.sendall(b"[")
+
+    thread = threading.Thread(target=drip)
+    with ours, theirs:
+        thread.start()
+        try:
+            with pytest.raises(TimeoutError):
+                process.ask(tmp_path / "a.dcm", 0)
+        finally:
+            stopping.set()
+            thread.join(60)
 
 
 def test_the_memory_of_frames_is_bounded(decoder, tmp_path):

@@ -2,22 +2,22 @@
 
 import contextlib
 import os
-import pickle
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from freezeframe.imaging.image import UnreadableImage
+from freezeframe.imaging.image import MAX_PIXELS, UnreadableImage
 from freezeframe.imaging.worker_process import Reference
+from freezeframe.pacs.review.decoder_process import Answer, receive, receive_header, send
 
 MEMORY_LIMIT = 3 * 1024**3
 """Bytes of address space of one process; the largest image that is taken needs some 2 GB."""
@@ -158,15 +158,15 @@ class Decoder:
 
 
 class _Process:
-    """One process of `imaging.worker_process` that answers `read`."""
+    """One process of `decoder_process` that answers `read`."""
 
     def __init__(self) -> None:
-        ours, theirs = socket.socketpair()
+        self._connection, theirs = socket.socketpair()
         search = os.pathsep.join(part or str(Path.cwd()) for part in sys.path)
         single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         program = (
-            "from freezeframe.imaging.worker_process import serve; "
-            f"serve({theirs.fileno()}, {os.getpid()}, {MEMORY_LIMIT})"
+            "from freezeframe.pacs.review.decoder_process import serve; "
+            f"serve({theirs.fileno()}, {os.getpid()}, {MEMORY_LIMIT}, '{read.__module__}:{read.__name__}')"
         )
         with theirs:
             self._popen = subprocess.Popen(
@@ -177,50 +177,71 @@ class _Process:
                 pass_fds=(theirs.fileno(),),
                 env={**os.environ, **single, "PYTHONPATH": search},
             )
-        self._connection = Connection(ours.detach())
         try:
-            self._connection.send_bytes(pickle.dumps(read))
-            complaint = self._connection.recv() if self._connection.poll(_START_SECONDS) else "no answer"
-        except (EOFError, OSError):
-            complaint = "it ended"
-        if complaint is not None:
+            receive_header(self._connection, time.monotonic() + _START_SECONDS)
+        except (EOFError, OSError) as error:
             self.end()
-            raise RuntimeError("a decoding process could not be started")
+            raise RuntimeError("a decoding process could not be started") from error
 
-    def ask(self, path: Path, number: int) -> Any:
-        self._connection.send([(str(path), number)])
-        if not self._connection.poll(_SECONDS):
-            raise TimeoutError
-        succeeded, answer = self._connection.recv()
-        if not succeeded:
-            raise UnreadableImage(path, answer)
-        return answer
+    def ask(self, path: Path, number: int) -> Frame | Description:
+        deadline = time.monotonic() + _SECONDS
+        self._connection.settimeout(_SECONDS)
+        send(self._connection, {"path": str(path), "frame": number})
+        header = receive_header(self._connection, deadline)
+        reason = header.get("reason")
+        if isinstance(reason, str):
+            raise UnreadableImage(path, reason)
+        # A process that an image has taken over may say anything.
+        rows, columns = _whole(header, "rows", MAX_PIXELS), _whole(header, "columns", MAX_PIXELS)
+        if number == _DESCRIBE:
+            frames = _whole(header, "frames", 2**31 - 1)
+            return Description(rows, columns, frames, _spacing(header.get("pixel_spacing")))
+        channels, bits = _whole(header, "channels", 3), _whole(header, "bits", 16)
+        if not 0 < rows * columns <= MAX_PIXELS or channels not in (1, 3) or bits not in (8, 16):
+            raise ConnectionError("there is no such image")
+        size = rows * columns * channels * bits // 8
+        return Frame(rows, columns, channels, bits, bytes(receive(self._connection, size, deadline)))
 
     def end(self) -> None:
         self._popen.kill()
         self._popen.wait()
-        with contextlib.suppress(OSError):
-            self._connection.close()
+        self._connection.close()
 
 
-def read(reference: Reference) -> Frame | Description:
+def _whole(header: dict[str, Any], name: str, most: int) -> int:
+    value = header.get(name)
+    if type(value) is not int or not 0 <= value <= most:
+        raise ConnectionError(f"{name} can't be right")
+    return value
+
+
+def _spacing(values: Any) -> tuple[float, float] | None:
+    """Return two distances that can be, in millimetres; None for anything else."""
+    if not isinstance(values, list) or len(values) != 2:
+        return None
+    if not all(type(value) is float and 0 < value < 1000 for value in values):
+        return None
+    return (values[0], values[1])
+
+
+def read(reference: Reference) -> Answer:
     """Decode a frame, or describe the file where the frame is -1; runs in the process."""
     from freezeframe.imaging import decode
 
     if reference.frame == _DESCRIBE:
-        return _describe(reference.path)
+        return _describe(reference.path), b""
     pixels = decode.decode(reference.path, reference.frame).pixels
     bits = 8 * pixels.dtype.itemsize
-    return Frame(
-        pixels.shape[0],
-        pixels.shape[1],
-        1 if pixels.ndim == 2 else 3,
-        bits,
-        np.ascontiguousarray(pixels, dtype=f"<u{bits // 8}").tobytes(),
-    )
+    header = {
+        "rows": pixels.shape[0],
+        "columns": pixels.shape[1],
+        "channels": 1 if pixels.ndim == 2 else 3,
+        "bits": bits,
+    }
+    return header, np.ascontiguousarray(pixels, dtype=f"<u{bits // 8}").tobytes()
 
 
-def _describe(path: Path) -> Description:
+def _describe(path: Path) -> dict[str, Any]:
     from freezeframe.imaging import dicom
     from freezeframe.imaging.header import opened
 
@@ -230,8 +251,12 @@ def _describe(path: Path) -> Description:
         spacing = None
         for keyword in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
             with contextlib.suppress(Exception):  # broken spacing is no reason to show nothing
-                values = [float(value) for value in header[keyword].value]
-                if len(values) == 2 and all(0 < value < 1000 for value in values):
-                    spacing = (values[0], values[1])
+                spacing = _spacing([float(value) for value in header[keyword].value])
+                if spacing is not None:
                     break
-        return Description(int(header.Rows), int(header.Columns), frames, spacing)
+        return {
+            "rows": int(header.Rows),
+            "columns": int(header.Columns),
+            "frames": frames,
+            "pixel_spacing": spacing,
+        }
