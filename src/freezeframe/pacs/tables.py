@@ -227,6 +227,15 @@ class LoginFailure(Base):
     at: Mapped[float] = mapped_column(index=True)
 
 
+class LoginPlace(Base):
+    """An address that a user logged in from: failures elsewhere do not slow them there."""
+
+    __tablename__ = "login_places"
+    user: Mapped[str] = mapped_column(String(64), primary_key=True)
+    address: Mapped[str] = mapped_column(String(64), primary_key=True)
+    at: Mapped[float] = mapped_column(doc="last time")
+
+
 class Feedback(Base):
     """What a reader said of a result; the newest of a reader counts, the older stay."""
 

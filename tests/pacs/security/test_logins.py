@@ -7,7 +7,7 @@ from sqlalchemy import select
 from freezeframe.pacs.security import audit, logins, passwords, slowing
 from freezeframe.pacs.security.logins import BasicLogins, LoginRefusedError
 from freezeframe.pacs.security.slowing import BY_ADDRESS, BY_USER, TooManyAttemptsError
-from freezeframe.pacs.tables import AuditEntry, Login, LoginFailure, User
+from freezeframe.pacs.tables import AuditEntry, Login, LoginFailure, LoginPlace, User
 
 PASSWORD = "three words and more"
 HOURS = 3600.0
@@ -199,6 +199,81 @@ def test_failures_are_forgotten_after_a_day(users):
     attempt(users, now=1000.0 + slowing.REMEMBERED_SECONDS + 1)
     with users.reading() as session:
         assert len(session.scalars(select(LoginFailure)).all()) == 1
+
+
+def slow_down(database, user="anna", address="10.9.9.9", now=1000.0) -> None:
+    """Fail until the next attempt must wait."""
+    with pytest.raises(TooManyAttemptsError):
+        for _ in range(BY_USER.free + 1):
+            attempt(database, user, address, now)
+
+
+def test_where_a_user_has_logged_in_the_failures_of_others_do_not_slow_them(database, password_hash):
+    add(database, password_hash)
+    log_in(database, now=1000.0)
+    slow_down(database, now=2000.0)
+    assert log_in(database, now=2000.0).role == "reader"
+    with pytest.raises(TooManyAttemptsError):
+        log_in(database, address="10.0.0.2", now=2000.0)  # where they were never before
+
+
+def test_a_machine_goes_on_sending_while_somebody_tries_passwords_under_its_name(users):
+    basic = BasicLogins(users)
+    basic.role("berta", PASSWORD, HERE, 1000.0)
+    slow_down(users, "berta", now=2000.0)
+    assert basic.role("berta", PASSWORD, HERE, 2000.0) == "admin"
+
+
+def test_where_a_user_has_logged_in_the_failures_from_there_slow_them_all_the_same(users):
+    log_in(users)
+    slow_down(users, address=HERE)
+    with pytest.raises(TooManyAttemptsError):
+        log_in(users)
+
+
+def test_the_owners_login_does_not_let_others_try_sooner(users):
+    log_in(users, now=1000.0)
+    slow_down(users, now=2000.0)
+    log_in(users, now=2000.0)
+    with pytest.raises(TooManyAttemptsError):
+        attempt(users, address="10.9.9.9", now=2000.0)
+
+
+def test_where_one_user_has_logged_in_another_is_slowed(users):
+    log_in(users, "berta")
+    slow_down(users, "anna")
+    with pytest.raises(TooManyAttemptsError):
+        attempt(users, "anna")
+
+
+def test_the_addresses_of_a_user_are_few_and_forgotten_in_time(users):
+    for number in range(slowing.MOST_PLACES + 5):
+        with users.transaction() as session:
+            slowing.succeeded(session, "anna", f"10.1.0.{number}", 1000.0 + number)
+    with users.reading() as session:
+        places = session.scalars(select(LoginPlace.address)).all()
+    assert sorted(places) == sorted(f"10.1.0.{number}" for number in range(5, slowing.MOST_PLACES + 5))
+    later = 2000.0 + slowing.PLACE_SECONDS
+    slow_down(users, now=later)
+    with pytest.raises(TooManyAttemptsError):
+        attempt(users, address="10.1.0.20", now=later)
+
+
+def test_many_logins_at_once_from_one_new_address_are_let_in(database, password_hash):
+    add(database, password_hash)
+    begun: list[bool] = []
+
+    def one() -> None:
+        with database.transaction() as session:
+            slowing.succeeded(session, "anna", HERE, 1000.0)
+        begun.append(True)
+
+    threads = [threading.Thread(target=one) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(begun) == 6
 
 
 def test_many_attempts_at_once_gain_nothing(database, password_hash):

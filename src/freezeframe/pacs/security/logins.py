@@ -201,7 +201,7 @@ def _check(database: Database, user: str, password: str, address: str, now: floa
         raise LoginRefusedError
     renewed = passwords.hash_password(password) if passwords.is_outdated(known.password_hash) else None
     with database.transaction() as session:
-        slowing.forgive(session, user)
+        slowing.succeeded(session, user, address, now)
         current = session.get(User, known.name)
         if current is None or current.disabled or current.password_hash != known.password_hash:
             raise LoginRefusedError

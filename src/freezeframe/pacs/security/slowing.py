@@ -1,4 +1,8 @@
-"""Passwords can't be tried at will: each failure makes the next attempt wait, by user's name and by address."""
+"""Passwords can't be tried at will: each failure makes the next attempt wait, by user's name and by address.
+
+Where somebody has logged in before, only the failures from there count against them: whoever knows a name can't keep
+its owner out from elsewhere.
+"""
 
 import hashlib
 import ipaddress
@@ -9,9 +13,13 @@ from sqlalchemy import delete, func, select, text
 from sqlalchemy.orm import Session
 
 from freezeframe.errors import FreezeframeError
-from freezeframe.pacs.tables import LoginFailure, User
+from freezeframe.pacs.tables import LoginFailure, LoginPlace, User
 
 REMEMBERED_SECONDS = 24 * 3600.0
+PLACE_SECONDS = 90 * 24 * 3600.0
+"""After which an address that a user logged in from is forgotten, if they did not again."""
+MOST_PLACES = 20
+"""That are remembered of a user; the oldest goes first."""
 _LOCK = 7366732
 
 
@@ -30,7 +38,7 @@ class Growth:
 
 
 BY_USER = Growth(free=5, longest=300)
-"""Shorter, since anybody can keep a name waiting whose owner then waits as well."""
+"""Shorter, since anybody can keep a name waiting whose owner then waits as well, at an address that is new."""
 BY_ADDRESS = Growth(free=20, longest=900)
 """Later, since many people may share an address."""
 
@@ -57,16 +65,16 @@ def begin_attempt(session: Session, user: str, address: str, now: float) -> None
     TooManyAttemptsError
         If it must wait.
     """
-    if session.get_bind().dialect.name == "postgresql":
-        session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+    _lock(session)
     session.execute(delete(LoginFailure).where(LoginFailure.at < now - REMEMBERED_SECONDS))
     key, place = _key(session, user), _place(address)
-    for column, value, growth in (
-        (LoginFailure.user, key, BY_USER),
-        (LoginFailure.address, place, BY_ADDRESS),
-    ):
+    been = session.get(LoginPlace, (key, place))
+    of_name = [LoginFailure.user == key]
+    if been is not None and been.at >= now - PLACE_SECONDS:
+        of_name.append(LoginFailure.address == place)
+    for conditions, growth in ((of_name, BY_USER), ([LoginFailure.address == place], BY_ADDRESS)):
         count, last = session.execute(
-            select(func.count(), func.max(LoginFailure.at)).where(column == value)
+            select(func.count(), func.max(LoginFailure.at)).where(*conditions)
         ).one()
         remaining = (last or 0.0) + growth.wait(count) - now
         if remaining > 0 and count >= growth.free:
@@ -74,9 +82,23 @@ def begin_attempt(session: Session, user: str, address: str, now: float) -> None
     session.add(LoginFailure(user=key, address=place, at=now))
 
 
-def forgive(session: Session, user: str) -> None:
-    """Forget the failures of a name that logged in; those of other names from the same address stay."""
-    session.execute(delete(LoginFailure).where(LoginFailure.user == _key(session, user)))
+def succeeded(session: Session, user: str, address: str, now: float) -> None:
+    """Remember where a user logged in, and forget the name's failures from there; what others did counts on."""
+    _lock(session)
+    place = _place(address)
+    session.execute(delete(LoginFailure).where(LoginFailure.user == user, LoginFailure.address == place))
+    session.merge(LoginPlace(user=user, address=place, at=now))
+    session.flush()
+    newest = select(LoginPlace).where(LoginPlace.user == user).order_by(LoginPlace.at.desc())
+    for number, known in enumerate(session.scalars(newest).all()):
+        if number >= MOST_PLACES or known.at < now - PLACE_SECONDS:
+            session.delete(known)
+
+
+def _lock(session: Session) -> None:
+    """On PostgreSQL one attempt after the other, as on SQLite."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
 
 
 def _key(session: Session, user: str) -> str:
