@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Engine, ExceptionContext, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from freezeframe.errors import UserError
 from freezeframe.pacs.configuration import NodeConfiguration
-from freezeframe.pacs.tables import SCHEMA_VERSION, Base, Setting
+from freezeframe.pacs.tables import SCHEMA_VERSION, Base, Delivery, Setting
 
 LOCK_SECONDS = 30
 IDLE_SECONDS = 60
@@ -93,6 +93,10 @@ def open_database(configuration: NodeConfiguration) -> Database:
             if found is None:
                 session.add(Setting(name=_VERSION, value=str(SCHEMA_VERSION)))
                 session.flush()
+            elif found.value == "1":
+                _bring_to_version_2(connection)
+                found.value = "2"
+                session.flush()
     except (SQLAlchemyError, OSError) as error:  # the driver lets a time-out before TLS through as it is
         engine.dispose()
         reason = str(error.__cause__ or error).splitlines()[0]
@@ -109,6 +113,17 @@ def open_database(configuration: NodeConfiguration) -> Database:
             "Use the release of freezeframe that made it, or begin with a new folder.",
         )
     return Database(engine)
+
+
+def _bring_to_version_2(connection: Connection) -> None:
+    """Add what version 1 has not: who holds a delivery."""
+    table = Base.metadata.tables[Delivery.__tablename__]
+    column = table.c.held_until
+    kind = column.type.compile(connection.dialect)
+    connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {column.name} {kind}")
+    for index in table.indexes:
+        if column in index.columns.values():
+            index.create(connection)
 
 
 def database_url(configuration: NodeConfiguration) -> URL:

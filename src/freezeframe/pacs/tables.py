@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import DDL, JSON, BigInteger, ForeignKey, Index, String, Text, UniqueConstraint, event
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 UID = String(64)
 
 RECEIVING, WAITING, READING, DELIVERING = "receiving", "waiting", "reading", "delivering"
@@ -187,6 +187,9 @@ class Delivery(Base):
     state: Mapped[str] = mapped_column(String(16))
     attempts: Mapped[int] = mapped_column(default=0)
     not_before: Mapped[float] = mapped_column()
+    held_until: Mapped[float | None] = mapped_column(
+        index=True, doc="lease of who sends it; null where nobody does"
+    )
     transaction_uid: Mapped[str] = mapped_column(
         UID, default="", doc="of the storage commitment that was asked for"
     )

@@ -2,6 +2,7 @@
 
 import socket
 import threading
+import time
 from dataclasses import replace
 from itertools import pairwise
 
@@ -125,6 +126,77 @@ def test_several_processes_never_hold_the_same_delivery(database, tmp_path):
     # One that saw only rows that others had locked has stopped early; what is left is taken now.
     take()
     assert len(held) == len(set(held)) == 30
+
+
+def test_a_newer_version_is_not_given_out_while_another_process_sends_the_older_one(database, tmp_path):
+    with storage_peer() as peer:
+        node = node_of(tmp_path, [dicom("pacs", peer.port), dicom("archive", 104)])
+        study_uid = read_study(database, node, 1)
+        other = read_study(database, node, 2, outcome="negative", kinds=["sr"])
+        held = claims.claim(database, node, "pacs", NOW)
+        read_study(database, node, 1, version=2)
+        # It may have said of one object that it has it, and hold the others still.
+        claims.note(database, node, "pacs", Answer(held[0], True), False, NOW)
+        (parcel,) = claims.claim(database, node, "pacs", NOW + 1)
+        assert parcel.study_uid == other
+        assert claims.claim(database, node, "pacs", NOW + 1) == ()
+        # Another destination has its own order.
+        assert [parcel.study_uid for parcel in claims.claim(database, node, "archive", NOW + 1)] == [
+            study_uid
+        ] * 2
+        claims.note(database, node, "pacs", Answer(held[1], True), False, NOW)
+        claims.let_go(database, held, NOW)
+        assert deliver_to(database, node, "pacs", NOW + 2) == 2
+        assert peer.uids == [object_uid(study_uid, 2, kind) for kind in ("sr", "sc")]
+
+
+def test_two_processes_never_hold_deliveries_of_one_study_to_one_destination(database, tmp_path):
+    node = node_of(tmp_path, [dicom("pacs", 104)])
+    for number in range(1, 6):
+        read_study(database, node, number, kinds=["sr"])
+    stop = threading.Event()
+    held: set[str] = set()
+    twice: list[str] = []
+    claimed: list[int] = []
+
+    def deliver() -> None:
+        while not stop.is_set():
+            parcels = claims.claim(database, node, "pacs", NOW)
+            study_uids = {parcel.study_uid for parcel in parcels}
+            twice.extend(held & study_uids)
+            held.update(study_uids)
+            for parcel in parcels:
+                claims.note(database, node, "pacs", Answer(parcel, True), False, NOW)
+                claimed.append(parcel.delivery_id)
+            held.difference_update(study_uids)
+            claims.let_go(database, parcels, NOW)
+
+    threads = [threading.Thread(target=deliver) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        for version in range(2, 7):
+            for number in range(1, 6):
+                read_study(database, node, number, kinds=["sr"], version=version)
+        deadline = time.monotonic() + 60
+        while not set(states(database)) <= {"done", "overtaken"} and time.monotonic() < deadline:
+            time.sleep(0.02)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert twice == []
+    assert len(claimed) == len(set(claimed)) >= 5
+
+
+def test_a_process_whose_lease_has_ended_lets_go_of_nothing_that_another_holds(database, tmp_path):
+    node = node_of(tmp_path, [dicom("pacs", 104)])
+    read_study(database, node, 1)
+    late = NOW + claims.LEASE_SECONDS
+    first, second = claims.claim(database, node, "pacs", NOW), claims.claim(database, node, "pacs", late)
+    assert len(first) == len(second) == 2
+    claims.let_go(database, first, NOW)
+    assert claims.claim(database, node, "pacs", late) == ()
 
 
 def test_what_a_dead_process_held_is_due_again_when_its_lease_has_ended(sqlite, tmp_path):

@@ -1,7 +1,9 @@
 """The outbox's rows: which deliveries are due, who sends them, and what became of them.
 
-Who sends a delivery holds it by a `not_before` in the future: a process that dies lets go of it by the clock. Whatever
-two processes that hold the same one may write, a delivery that is done stays done.
+Who sends a delivery holds it by its `held_until`: a process that dies lets go of it by the clock. Whatever two
+processes that hold the same one may write, a delivery that is done stays done. While any delivery of a study to a
+destination is held, no other of the same study and destination is given out, so that a newer version never reaches a
+destination before an older one that is still being sent.
 
 A destination that can't be reached is left alone as a whole, for a time that doubles; the row ``delivery:NAME`` of the
 cursors says since when and until when.
@@ -62,27 +64,38 @@ def claim(
     tuple of Parcel
         Empty where nothing is due or the destination is left alone.
     """
-    first = (
-        select(Delivery.id)
-        .where(*_is_due(destination, now))
-        .order_by(Delivery.priority, Delivery.id)
-        .limit(1)
-    )
+    due = _is_due(destination, now)
+    order = Delivery.priority, Delivery.id
+    first = select(Delivery.id).where(*due).order_by(*order).limit(MOST_AT_ONCE)
     with database.reading() as session:  # so that looking for work takes nobody's right to write
-        if paused_until(session, destination) > now or session.execute(first).first() is None:
+        if paused_until(session, destination) > now:
             return ()
+        candidates = session.scalars(first).all()
+    if not candidates:
+        return ()
     with database.transaction() as session:
-        found = session.scalar(first.with_for_update(skip_locked=True))
-        if found is None:
+        # The study is locked before its deliveries are looked at, so of two processes one sees what the other holds.
+        of_candidates = (
+            select(Study.id)
+            .join(Result)
+            .join(ResultObject)
+            .join(Delivery)
+            .where(Delivery.id.in_(candidates), *due)
+        )
+        study_id = session.scalar(
+            of_candidates.order_by(*order)
+            .limit(1)
+            .with_for_update(skip_locked=True, key_share=True, of=Study)
+        )
+        if study_id is None:
             return ()
-        study_id = select(Study.id).join(Result).join(ResultObject).join(Delivery).where(Delivery.id == found)
         together = (
             select(Delivery, ResultObject, Study.study_uid, Result.current)
             .join(ResultObject, ResultObject.id == Delivery.object_id)
             .join(Result, Result.id == ResultObject.result_id)
             .join(Study, Study.id == Result.study_id)
-            .where(*_is_due(destination, now), Study.id == study_id.scalar_subquery())
-            .order_by(Delivery.priority, Delivery.id)
+            .where(*due, Study.id == study_id)
+            .order_by(*order)
             .limit(MOST_AT_ONCE)
         )
         rows = session.execute(together.with_for_update(skip_locked=True, of=Delivery)).all()
@@ -91,7 +104,7 @@ def claim(
             if delivery.state == DELIVERY_WAITING and not is_current:
                 delivery.state = DELIVERY_OVERTAKEN
             else:
-                delivery.not_before = now + LEASE_SECONDS
+                delivery.held_until = now + LEASE_SECONDS
                 held.append((delivery, made, study_uid))
         return tuple(
             Parcel(
@@ -109,7 +122,24 @@ def claim(
 
 
 def _is_due(destination: str, now: float) -> tuple[ColumnElement[bool], ...]:
-    return (Delivery.destination == destination, Delivery.state.in_(OPEN), Delivery.not_before <= now)
+    # Whatever has become of a delivery that is held, such as being overtaken: it is being sent.
+    held = (
+        select(Result.study_id)
+        .join(ResultObject, ResultObject.result_id == Result.id)
+        .join(Delivery, Delivery.object_id == ResultObject.id)
+        .where(Delivery.held_until > now, Delivery.destination == destination)
+    )
+    of_held_studies = (
+        select(ResultObject.id)
+        .join(Result, Result.id == ResultObject.result_id)
+        .where(Result.study_id.in_(held))
+    )
+    return (
+        Delivery.destination == destination,
+        Delivery.state.in_(OPEN),
+        Delivery.not_before <= now,
+        Delivery.object_id.not_in(of_held_studies),
+    )
 
 
 def studies_with_open() -> Select[int]:
@@ -127,13 +157,18 @@ def studies_with_open() -> Select[int]:
 
 
 def hold(database: Database, parcels: Sequence[Parcel], now: float) -> None:
-    """Hold what is still to be sent for longer."""
-    _change(database, parcels, Delivery.state.in_(OPEN), not_before=now + LEASE_SECONDS)
+    """Hold for longer what is being sent."""
+    with database.transaction() as session:
+        ids = lock(session, Delivery.id.in_([parcel.delivery_id for parcel in parcels]))
+        session.execute(update(Delivery).where(Delivery.id.in_(ids)).values(held_until=now + LEASE_SECONDS))
 
 
-def let_go(database: Database, parcels: Sequence[Parcel], now: float) -> None:
-    """Give back what was not tried."""
-    _change(database, parcels, Delivery.state.in_(OPEN), not_before=now)
+def let_go(database: Database, parcels: Sequence[Parcel], held_at: float) -> None:
+    """Hold no longer what was claimed or held last at a time; what another process holds since then stays held."""
+    with database.transaction() as session:
+        own = Delivery.held_until <= held_at + LEASE_SECONDS
+        ids = lock(session, Delivery.id.in_([parcel.delivery_id for parcel in parcels]), own)
+        session.execute(update(Delivery).where(Delivery.id.in_(ids)).values(held_until=None))
 
 
 def note(
@@ -172,8 +207,8 @@ def note(
             delivery.sent_at, delivery.reason = now, answer.reason
             _reached(session, destination)
             if commitment:
-                # Held until the commitment is asked for; a process that dies before that leaves it due for asking.
-                delivery.state, delivery.not_before = DELIVERY_SENT, now + LEASE_SECONDS
+                # Due at once: a process that dies before it asks for the commitment leaves that to the next one.
+                delivery.state = DELIVERY_SENT
             else:
                 delivery.state, delivery.done_at = DELIVERY_DONE, now
             session.flush()
@@ -296,15 +331,6 @@ def settle(database: Database) -> int:
     for row in done:
         LOGGER.info("A study is done.", extra={"study_uid": row.study_uid})
     return len(done)
-
-
-def _change(
-    database: Database, parcels: Sequence[Parcel], condition: ColumnElement[bool], **values: float
-) -> None:
-    if parcels:
-        with database.transaction() as session:
-            ids = lock(session, Delivery.id.in_([parcel.delivery_id for parcel in parcels]), condition)
-            session.execute(update(Delivery).where(Delivery.id.in_(ids)).values(**values))
 
 
 def lock(session: Session, *conditions: ColumnElement[bool]) -> list[int]:

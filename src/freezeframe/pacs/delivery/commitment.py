@@ -32,18 +32,12 @@ class CommitmentBook:
         Of the node.
     now : callable
         Returns the time in seconds since 1970.
-
-    Attributes
-    ----------
-    postponed : set of int
-        Deliveries that were asked for: when they are due again is written down.
     """
 
     def __init__(
         self, database: Database, configuration: NodeConfiguration, now: Callable[[], float] = time.time
     ) -> None:
         self._database, self._configuration, self._now = database, configuration, now
-        self.postponed: set[int] = set()
 
     def begin(self, parcels: Sequence[Parcel]) -> str:
         """Note a request before it is made, since its result may come first; return the transaction's UID."""
@@ -74,7 +68,6 @@ class CommitmentBook:
                     delivery.reason = reason
                 delivery.transaction_uid = transaction_uid
                 delivery.not_before = now + max(ANSWER_SECONDS, wait(delivery.attempts, limits))
-        self.postponed.update(ids)
 
 
 def committed(

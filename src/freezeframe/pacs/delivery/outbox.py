@@ -255,12 +255,11 @@ class _Sending:
         if isinstance(target, DicomDestination) and target.commitment:
             self._commitments = CommitmentBook(database, configuration, clock)
         self._answered: set[int] = set()
-        self._settled: set[int] = set()
         self._held_at = clock()
         self.taken = 0
 
     def send(self, stop: threading.Event | None) -> bool:
-        """Send, write down each answer, and let go of the rest; return whether the destination could be reached."""
+        """Send, write down each answer, and let go; return whether the destination could be reached."""
         try:
             with closing(self._answers()) as answers:
                 for answer in answers:
@@ -282,9 +281,7 @@ class _Sending:
                 if parcel.delivery_id not in self._answered:
                     self._note(Answer(parcel, False, f"an error of this node ({type(error).__name__})"))
         finally:
-            done = self._settled | (self._commitments.postponed if self._commitments else set())
-            rest = [parcel for parcel in self._parcels if parcel.delivery_id not in done]
-            claims.let_go(self._database, rest, self._clock())
+            claims.let_go(self._database, self._parcels, self._held_at)
         return True
 
     def _answers(self) -> Generator[Answer, None, None]:
@@ -301,15 +298,12 @@ class _Sending:
         commitment = self._commitments is not None
         claims.note(self._database, self._configuration, self._target.name, answer, commitment, self._clock())
         self._answered.add(answer.parcel.delivery_id)
-        if not (answer.stored and commitment):
-            self._settled.add(answer.parcel.delivery_id)
         self.taken += answer.stored
 
     def _hold(self) -> None:
         if self._clock() - self._held_at > claims.LEASE_SECONDS / 5:
             self._held_at = self._clock()
-            rest = [parcel for parcel in self._parcels if parcel.delivery_id not in self._settled]
-            claims.hold(self._database, rest, self._held_at)
+            claims.hold(self._database, self._parcels, self._held_at)
 
     def _pause(self, reason: str, blamed: Parcel | None) -> None:
         if blamed is not None:
