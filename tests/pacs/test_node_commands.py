@@ -2,6 +2,7 @@
 
 import pytest
 from films import make, radiograph, write
+from node_rows import Rows, image_reading
 from sqlalchemy import select
 from typer.testing import CliRunner
 
@@ -12,13 +13,18 @@ from freezeframe.pacs.configuration import NodeConfiguration
 from freezeframe.pacs.database import open_database
 from freezeframe.pacs.security import audit
 from freezeframe.pacs.tables import (
+    DELIVERING,
+    DELIVERY_WITHHELD,
+    DONE,
     JOB_QUARANTINED,
     JOB_WAITING,
     QUARANTINED,
     WAITING,
     AuditEntry,
+    Delivery,
     Image,
     Job,
+    ResultObject,
     Study,
     User,
 )
@@ -224,3 +230,26 @@ def test_what_was_put_aside_is_read_again(config, database):
     assert (line.who, line.what, line.target) == ("command line", "rerun", "1.2.3")
     unknown = run("rerun", "--config", config, "9.9.9")
     assert isinstance(unknown.exception, UserError)
+
+
+def test_what_waits_for_a_destination_that_is_gone_is_given_up(config, database):
+    rows = Rows(database, NodeConfiguration.read(config))
+    with database.transaction() as session:
+        for state in ("waiting", "sent"):
+            result = rows.result(session, 1.0, image_reading(), state=DELIVERING)
+            made = ResultObject(result_id=result.id, kind="sr", path="x", sha256="0")
+            session.add(made)
+            session.flush()
+            session.add(
+                Delivery(object_id=made.id, destination="old", priority=0, state=state, not_before=0.0)
+            )
+    mistyped = run("withhold", "odl", "--config", config).exception
+    assert isinstance(mistyped, UserError)
+    assert mistyped.expected == "one of old."
+    assert run("withhold", "old", "--config", config).output == "2 withheld.\n"
+    with database.reading() as session:
+        assert set(session.scalars(select(Delivery.state))) == {DELIVERY_WITHHELD}
+        assert set(session.scalars(select(Study.state))) == {DONE}
+        line = session.scalars(select(AuditEntry)).one()
+    assert (line.who, line.what, line.detail) == ("command line", audit.WITHHELD, "2 deliveries to old")
+    assert run("withhold", "pacs", "--config", config).output == "0 withheld.\n"

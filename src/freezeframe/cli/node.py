@@ -211,6 +211,24 @@ def rerun_command(
     typer.echo(f"{rerun(config, study or ()):,} to be read again.")
 
 
+@app.command("withhold")
+def withhold_command(
+    config: Configuration,
+    destination: Annotated[
+        str, typer.Argument(help="Its name; it need no longer be in node.yaml.", show_default=False)
+    ],
+) -> None:
+    """Give up for good what still waits for a destination, such as one that is no longer there.
+
+    Examples
+    --------
+        freezeframe node withhold old-archive --config node.yaml
+    """
+    from freezeframe.verbs.node import withhold
+
+    typer.echo(f"{withhold(config, destination):,} withheld.")
+
+
 @user_app.command("add")
 def add_user_command(
     config: Configuration,

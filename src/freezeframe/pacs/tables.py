@@ -31,7 +31,7 @@ JOB_WAITING, JOB_CLAIMED, JOB_DONE, JOB_QUARANTINED, JOB_OVERTAKEN = (
 DELIVERY_WAITING, DELIVERY_SENT, DELIVERY_DONE, DELIVERY_WITHHELD, DELIVERY_OVERTAKEN = (
     "waiting", "sent", "done", "withheld", "overtaken",
 )  # fmt: skip
-"""`sent` waits for storage commitment; `withheld` is what shadow mode keeps back."""
+"""`sent` waits for storage commitment; `withheld` is what shadow mode or an administrator keeps back."""
 
 OUTCOMES = ("positive", "negative", "refused")
 

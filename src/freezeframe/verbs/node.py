@@ -26,12 +26,13 @@ from freezeframe.pacs.configuration import NodeConfiguration
 from freezeframe.pacs.configuration_paths import absolute
 from freezeframe.pacs.configuration_types import AeTitle
 from freezeframe.pacs.database import Database, open_database
+from freezeframe.pacs.delivery import claims
 from freezeframe.pacs.node import PARTS, Node, Part
 from freezeframe.pacs.reading.again import put_aside_or_newest, read_again
 from freezeframe.pacs.security import audit, passwords
 from freezeframe.pacs.signals import on_signals
 from freezeframe.pacs.studies.rules import explain
-from freezeframe.pacs.tables import JOB_QUARANTINED, QUARANTINED, Study
+from freezeframe.pacs.tables import JOB_QUARANTINED, QUARANTINED, Delivery, Study
 from freezeframe.progress import say
 from freezeframe.report.language import check
 
@@ -248,6 +249,41 @@ def rerun(config: str | Path, studies: Sequence[str] = ()) -> int:
             count += max(1, len(read_again(session, study.id, now)))
             audit.record(session, passwords.COMMAND_LINE, audit.RERUN, study.study_uid, now=now)
         return count
+
+
+def withhold(config: str | Path, destination: str) -> int:
+    """Keep back for good all that waits for a destination, such as one that is no longer there; returns how much.
+
+    Parameters
+    ----------
+    config : str or Path
+        ``node.yaml``.
+    destination : str
+        Its name; it need no longer be in the configuration.
+
+    Raises
+    ------
+    UserError
+        If it is neither configured nor does anything wait for it.
+    """
+    configuration = NodeConfiguration.read(Path(config))
+    with _opened(config) as database:
+        with database.transaction() as session:
+            is_open = Delivery.state.in_(claims.OPEN)
+            ids = claims.lock(session, Delivery.destination == destination, is_open)
+            if not ids and destination not in {entry.name for entry in configuration.destinations}:
+                names = session.scalars(select(Delivery.destination).where(is_open).distinct()).all()
+                raise UserError(
+                    f"Nothing waits for a destination '{destination}'.",
+                    f"one of {', '.join(sorted(names))}."
+                    if names
+                    else "a name as in the deliveries of a study.",
+                )
+            claims.withhold(session, ids)
+            detail = f"{len(ids)} deliveries to {destination}"
+            audit.record(session, passwords.COMMAND_LINE, audit.WITHHELD, detail=detail)
+        claims.settle(database)
+        return len(ids)
 
 
 def add_user(config: str | Path, name: str, role: str, password: str) -> None:

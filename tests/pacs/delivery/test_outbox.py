@@ -295,6 +295,34 @@ def test_results_for_a_destination_that_is_gone_wait_with_the_reason(database, t
     assert study_state(database, study_uid) == DELIVERING
 
 
+def test_what_a_destination_that_is_gone_did_not_commit_to_has_the_reason_too(database, tmp_path):
+    node = node_of(tmp_path, [dicom("old", 104, commitment=True)])
+    read_study(database, node, 1)
+    parcels = claims.claim(database, node, "old", NOW)
+    claims.note(database, node, "old", Answer(parcels[0], True), True, NOW)
+    claims.let_go(database, parcels, NOW)
+    look_after(database, node_of(tmp_path))
+    assert [(entry.state, entry.reason) for entry in deliveries(database)] == [
+        ("sent", UNKNOWN_DESTINATION),
+        ("waiting", UNKNOWN_DESTINATION),
+    ]
+
+
+@pytest.mark.parametrize("commitment", [False, True])
+def test_what_is_withheld_while_it_is_sent_is_not_sent_again(database, tmp_path, commitment):
+    node = node_of(tmp_path, [dicom("pacs", 104, commitment=commitment)])
+    study_uid = read_study(database, node, 1)
+    parcels = claims.claim(database, node, "pacs", NOW)
+    with database.transaction() as session:
+        claims.withhold(session, [parcel.delivery_id for parcel in parcels])
+    claims.note(database, node, "pacs", Answer(parcels[0], True), commitment, NOW)
+    claims.note(database, node, "pacs", Answer(parcels[1], False, "no"), commitment, NOW)
+    claims.let_go(database, parcels, NOW)
+    look_after(database, node)
+    assert states(database) == ["withheld" if commitment else "done", "withheld"]
+    assert study_state(database, study_uid) == DONE
+
+
 def test_a_file_that_was_changed_is_not_sent(sqlite, tmp_path):
     with storage_peer() as peer:
         node = node_of(tmp_path, [dicom("pacs", peer.port)])

@@ -88,7 +88,7 @@ PROTECTED = [
     ("GET", "/api/images/1.2.3.1.1"), ("GET", "/api/images/1.2.3.1.1/frames/0"),
     ("GET", "/api/results/1/heat-maps/1.2.3.1.1/0"), ("GET", "/api/dashboard"), ("GET", "/api/audit"),
     ("POST", "/api/logout"), ("POST", "/api/results/1/feedback"), ("POST", "/api/studies/1.2.3.1/rerun"),
-    ("POST", "/api/deliveries/1/retry"), ("POST", "/api/alarms/acknowledge"),
+    ("POST", "/api/deliveries/1/retry"), ("POST", "/api/deliveries/1/withhold"), ("POST", "/api/alarms/acknowledge"),
 ]  # fmt: skip
 
 

@@ -2,7 +2,7 @@ import pytest
 from sqlalchemy import select
 
 from freezeframe.pacs.security import audit
-from freezeframe.pacs.tables import AuditEntry, Delivery, Feedback, ResultObject
+from freezeframe.pacs.tables import DELIVERING, DONE, AuditEntry, Delivery, Feedback, ResultObject, Study
 
 NOW = 1_790_000_000.0
 
@@ -130,5 +130,26 @@ def test_what_is_done_or_held_back_is_not_sent_again(web_node, state):
     assert web_node.as_("admin").post("/api/deliveries/1/retry").status_code == 409
 
 
-def test_a_delivery_that_is_not_there_is_not_found(web_node):
-    assert web_node.as_("admin").post("/api/deliveries/1/retry").status_code == 404
+@pytest.mark.parametrize("state", ["waiting", "sent"])
+def test_an_administrator_withholds_a_delivery_and_its_study_is_done(web_node, state):
+    add_delivery(web_node, state)
+    with web_node.rows.database.transaction() as session:
+        session.scalars(select(Study)).one().state = DELIVERING
+    answer = web_node.as_("admin").post("/api/deliveries/1/withhold")
+    assert (answer.status_code, answer.json()) == (200, {"state": "withheld"})
+    with web_node.rows.database.reading() as session:
+        delivery, study = session.get_one(Delivery, 1), session.scalars(select(Study)).one()
+        (line,) = session.scalars(select(AuditEntry).where(AuditEntry.what == audit.WITHHELD))
+    assert (delivery.state, delivery.transaction_uid, study.state) == ("withheld", "", DONE)
+    assert (line.who, line.target, line.detail) == ("admin", "1.2.3.1", "delivery 1 to pacs")
+
+
+@pytest.mark.parametrize("state", ["done", "withheld", "overtaken"])
+def test_what_is_done_or_held_back_is_not_withheld(web_node, state):
+    add_delivery(web_node, state)
+    assert web_node.as_("admin").post("/api/deliveries/1/withhold").status_code == 409
+
+
+@pytest.mark.parametrize("what", ["retry", "withhold"])
+def test_a_delivery_that_is_not_there_is_not_found(web_node, what):
+    assert web_node.as_("admin").post(f"/api/deliveries/1/{what}").status_code == 404

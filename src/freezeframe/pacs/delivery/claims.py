@@ -26,6 +26,7 @@ from freezeframe.pacs.tables import (
     DELIVERY_OVERTAKEN,
     DELIVERY_SENT,
     DELIVERY_WAITING,
+    DELIVERY_WITHHELD,
     DONE,
     JOB_CLAIMED,
     JOB_WAITING,
@@ -43,6 +44,8 @@ LEASE_SECONDS = 150.0
 MOST_AT_ONCE = 50
 _MOST_DOUBLINGS = 40  # beyond it a float would overflow
 OPEN = (DELIVERY_WAITING, DELIVERY_SENT)
+BY_AN_ADMINISTRATOR = "an administrator withheld it"
+_ROWS_AT_ONCE = 500  # a database takes only so many values in one statement
 
 
 def wait(attempts: int, limits: Limits) -> float:
@@ -206,7 +209,9 @@ def note(
         if answer.stored:
             delivery.sent_at, delivery.reason = now, answer.reason
             _reached(session, destination)
-            if commitment:
+            if commitment and delivery.state == DELIVERY_WITHHELD:
+                pass  # while it was sent; nobody asks any more whether the destination keeps it
+            elif commitment:
                 # Due at once: a process that dies before it asks for the commitment leaves that to the next one.
                 delivery.state = DELIVERY_SENT
             else:
@@ -220,7 +225,7 @@ def note(
                 detail=f"{parcel.kind} to {destination}",
                 now=now,
             )
-        elif delivery.state != DELIVERY_OVERTAKEN:
+        elif delivery.state in OPEN:
             put_back(delivery, answer.reason, configuration.limits, now, answer.is_final)
     if answer.stored:
         LOGGER.info("A result was delivered.", extra=fields)
@@ -229,7 +234,10 @@ def note(
 
 
 def put_back(delivery: Delivery, reason: str, limits: Limits, now: float, is_final: bool = False) -> None:
-    """Have a delivery wait for its next attempt; it never ends by failing, only by success or by a later version."""
+    """Have a delivery wait for its next attempt; it never ends by failing.
+
+    Only success, a later version or an administrator ends it.
+    """
     delivery.attempts += 1
     delivery.state, delivery.reason, delivery.transaction_uid = DELIVERY_WAITING, reason, ""
     delivery.not_before = now + (limits.longest_wait if is_final else wait(delivery.attempts, limits))
@@ -309,6 +317,21 @@ def retry(session: Session, delivery: Delivery, now: float) -> None:
     _reached(session, delivery.destination)
 
 
+def withhold(session: Session, deliveries: Sequence[int]) -> None:
+    """Keep open deliveries back for good; an admin's wish, such as for a destination that is no longer there.
+
+    Their study is done when nothing else of its current results is open. What is being sent at this moment may arrive.
+
+    Parameters
+    ----------
+    session : Session
+        Of an open transaction.
+    deliveries : sequence of int
+        Ids of deliveries, waiting or sent, that the session has locked.
+    """
+    change(session, deliveries, state=DELIVERY_WITHHELD, reason=BY_AN_ADMINISTRATOR, transaction_uid="")
+
+
 def settle(database: Database) -> int:
     """Mark studies as done of whose current results nothing is open, and return how many.
 
@@ -331,6 +354,13 @@ def settle(database: Database) -> int:
     for row in done:
         LOGGER.info("A study is done.", extra={"study_uid": row.study_uid})
     return len(done)
+
+
+def change(session: Session, ids: Sequence[int], **values: object) -> None:
+    """Write the same into many deliveries that the session has locked."""
+    for start in range(0, len(ids), _ROWS_AT_ONCE):
+        some = ids[start : start + _ROWS_AT_ONCE]
+        session.execute(update(Delivery).where(Delivery.id.in_(some)).values(**values))
 
 
 def lock(session: Session, *conditions: ColumnElement[bool]) -> list[int]:

@@ -185,14 +185,14 @@ def look_after(database: Database, configuration: NodeConfiguration) -> None:
     names = [destination.name for destination in configuration.destinations]
     lost = (
         Delivery.destination.not_in(names),
-        Delivery.state == DELIVERY_WAITING,
+        Delivery.state.in_(claims.OPEN),
         Delivery.reason != UNKNOWN_DESTINATION,
     )
     with database.reading() as session:
         found = session.scalar(select(Delivery.id).where(*lost).limit(1))
     if found is not None:
         with database.transaction() as session:
-            session.execute(update(Delivery).where(*lost).values(reason=UNKNOWN_DESTINATION))
+            claims.change(session, claims.lock(session, *lost), reason=UNKNOWN_DESTINATION)
         LOGGER.error("Results wait for a destination that is not configured.")
     claims.settle(database)
 

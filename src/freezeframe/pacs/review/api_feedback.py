@@ -1,4 +1,4 @@
-"""What readers say of results, and deliveries that an administrator has tried again."""
+"""What readers say of results, and deliveries that an administrator has tried again, or withholds."""
 
 import time
 from typing import Annotated, Any, Literal
@@ -13,9 +13,6 @@ from freezeframe.pacs.review.access import Access
 from freezeframe.pacs.security import audit
 from freezeframe.pacs.security.logins import Account
 from freezeframe.pacs.tables import (
-    DELIVERY_DONE,
-    DELIVERY_OVERTAKEN,
-    DELIVERY_WITHHELD,
     Delivery,
     Feedback,
     Result,
@@ -75,20 +72,37 @@ def router(database: Database, access: Access) -> APIRouter:
     def retry(delivery_id: Identifier, account: Annotated[Account, Depends(access.admin)]) -> dict[str, str]:
         now = time.time()
         with database.transaction() as session:
-            delivery = session.get(Delivery, delivery_id, with_for_update=True)
-            if delivery is None:
-                raise HTTPException(404, "There is no such delivery.")
-            if delivery.state in (DELIVERY_DONE, DELIVERY_WITHHELD, DELIVERY_OVERTAKEN):
-                raise HTTPException(409, f"This delivery is {delivery.state}: there is nothing to try again.")
+            delivery = _open_delivery(session, delivery_id, "try again")
             claims.retry(session, delivery, now)
-            study = _study_of(session, delivery)
-            detail = f"delivery {delivery_id} to {delivery.destination}"
-            audit.record(session, account.user, audit.RETRY, study.study_uid, detail=detail, now=now)
+            _record(session, account, audit.RETRY, delivery, now)
+        return {"state": delivery.state}
+
+    @routes.post("/api/deliveries/{delivery_id}/withhold")
+    def withhold(
+        delivery_id: Identifier, account: Annotated[Account, Depends(access.admin)]
+    ) -> dict[str, str]:
+        now = time.time()
+        with database.transaction() as session:
+            delivery = _open_delivery(session, delivery_id, "withhold")
+            claims.withhold(session, [delivery.id])
+            _record(session, account, audit.WITHHELD, delivery, now)
+        claims.settle(database)
         return {"state": delivery.state}
 
     return routes
 
 
-def _study_of(session: Session, delivery: Delivery) -> Study:
+def _open_delivery(session: Session, delivery_id: int, what: str) -> Delivery:
+    delivery = session.get(Delivery, delivery_id, with_for_update=True)
+    if delivery is None:
+        raise HTTPException(404, "There is no such delivery.")
+    if delivery.state not in claims.OPEN:
+        raise HTTPException(409, f"This delivery is {delivery.state}: there is nothing to {what}.")
+    return delivery
+
+
+def _record(session: Session, account: Account, what: str, delivery: Delivery, now: float) -> None:
     made = session.get_one(ResultObject, delivery.object_id)
-    return session.get_one(Study, session.get_one(Result, made.result_id).study_id)
+    study = session.get_one(Study, session.get_one(Result, made.result_id).study_id)
+    detail = f"delivery {delivery.id} to {delivery.destination}"
+    audit.record(session, account.user, what, study.study_uid, detail=detail, now=now)

@@ -67,6 +67,7 @@ _EVENTS = {
     audit.FEEDBACK: _Event(_PROCEDURE, "U"),
     audit.RERUN: _Event(_ALERT, "E", _RESTRICTED),
     audit.RETRY: _Event(_ALERT, "E", _RESTRICTED),
+    audit.WITHHELD: _Event(_ALERT, "E", _RESTRICTED),
     audit.IMAGES_RECEIVED: _Event(_TRANSFERRED, "C"),
     audit.RESULT_SENT: _Event(_TRANSFERRED, "R"),
     audit.IMAGES_DELETED: _Event(_DELETED, "D"),
