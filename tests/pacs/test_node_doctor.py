@@ -47,6 +47,14 @@ def test_a_server_beyond_loopback_without_tls_is_a_problem(tmp_path, server):
     assert "0.0.0.0" in finding.sentence
 
 
+def test_a_page_beyond_loopback_behind_a_proxy_is_a_warning_and_the_dicom_port_still_a_problem(tmp_path):
+    server = {"address": "0.0.0.0"}
+    findings = found(tmp_path, web={**server, "https": True}, dicom=server)
+    assert findings["listens-behind-proxy"].level == "warning"
+    assert "Web" in findings["listens-behind-proxy"].sentence
+    assert "DICOM" in findings["listens-plain"].sentence
+
+
 def test_nobody_may_associate_where_there_are_no_peers(tmp_path):
     assert found(tmp_path)["no-peers"].level == "warning"
     assert "no-peers" not in found(tmp_path, peers=[PEER])

@@ -261,6 +261,7 @@ class Web(Section):
     address: str = Field(default="127.0.0.1", description="of this machine")
     port: Port = Field(default=8042, description="0 takes a free one")
     tls: Tls | None = Field(default=None, description="then the port speaks HTTPS only")
+    https: bool = Field(default=False, description="a reverse proxy in front serves it by HTTPS only")
     session_hours: Annotated[float, Field(gt=0)] = Field(default=12, description="until a login ends")
     proxy: Proxy | None = Field(default=None, description="logs people in, instead of this node")
     stow: bool = Field(
@@ -269,6 +270,11 @@ class Web(Section):
     metrics_networks: tuple[Network, ...] = Field(
         default=("127.0.0.0/8", "::1/128"), description="who may read /metrics without a login"
     )
+
+    @property
+    def is_secure(self) -> bool:
+        """Whether browsers reach it by HTTPS, from this server itself or from a proxy."""
+        return self.https or self.tls is not None
 
 
 class Retention(Section):

@@ -25,6 +25,7 @@ from freezeframe.pacs.configuration import (
     QueryPull,
     Tls,
     WatchedFolder,
+    Web,
 )
 from freezeframe.pacs.database import database_url, open_database
 from freezeframe.pacs.doctor_network import ask_all
@@ -162,7 +163,10 @@ def _servers(configuration: NodeConfiguration) -> Iterator[Checked]:
             continue
         values = {"what": what, "address": server.address, "port": server.port}
         if server.tls is None and not _is_loopback(server.address):
-            yield "problem", "listens-plain", values
+            if isinstance(server, Web) and server.https:
+                yield "warning", "listens-behind-proxy", values
+            else:
+                yield "problem", "listens-plain", values
         else:
             yield "ok", "listens", values
     dicom = configuration.dicom

@@ -48,6 +48,16 @@ WORDS: dict[str, dict[str, tuple[str, str]]] = {
             "Añada `tls`, o déjelo en 127.0.0.1 detrás de un proxy o un túnel.",
         ),
     },
+    "listens-behind-proxy": {
+        "en": (
+            "{what} listens on {address}:{port} without TLS, for a proxy: whoever is between them can read everything.",
+            "Let only the proxy reach this port, or bind it to 127.0.0.1 if the proxy is on this machine.",
+        ),
+        "es": (
+            "{what} escucha en {address}:{port} sin TLS, para un proxy: quien esté entre ambos puede leerlo todo.",
+            "Permita que solo el proxy llegue a este puerto, o déjelo en 127.0.0.1 si el proxy está en esta máquina.",
+        ),
+    },
     "client-certificates-off": {
         "en": (
             "{what} takes clients without a certificate.",

@@ -63,6 +63,23 @@ def test_over_tls_the_cookie_is_secure_and_for_this_host_only(make_node, served,
         assert client.get("/api/me").status_code == 200
 
 
+def test_behind_a_proxy_that_serves_by_https_the_cookie_is_secure_and_for_this_host_only(make_node, served):
+    node = make_node(web={"port": 0, "https": True})
+    with served(node.app, WEB) as url:
+        answer = httpx.post(f"{url}/api/login", json={"user": "reader", "password": PASSWORD}, timeout=60)
+        cookie, *flags = answer.headers.get_list("set-cookie")[-1].split("; ")
+        assert cookie.startswith("__Host-freezeframe=")
+        assert {"Secure", "Path=/"} <= set(flags)
+        assert not any(flag.startswith("Domain") for flag in flags)
+        assert answer.headers["strict-transport-security"] == "max-age=31536000"
+        # As the proxy passes it on: by HTTP.
+        passed_on = {"Cookie": cookie, "X-CSRF-Token": answer.json()["csrf_token"]}
+        assert httpx.get(f"{url}/api/me", headers=passed_on).json()["user"] == "reader"
+        gone = httpx.post(f"{url}/api/logout", headers=passed_on).headers["set-cookie"]
+        assert gone.startswith("__Host-freezeframe=")
+        assert "Secure" in gone.split("; ")
+
+
 def test_after_a_logout_the_cookie_opens_nothing(at):
     with httpx.Client(base_url=at) as client:
         token = log_in(client).json()["csrf_token"]
@@ -407,7 +424,7 @@ def built(tmp_path):
 def page_client(built):
     app = FastAPI()
     app.include_router(page.router(built))
-    app.add_middleware(Protection, tls=False)
+    app.add_middleware(Protection, https=False)
     return TestClient(app)
 
 

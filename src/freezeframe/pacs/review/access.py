@@ -43,7 +43,7 @@ class Access:
         self.web = configuration.web or Web()
         self.lifetime = self.web.session_hours * 3600
         # With the prefix browsers take the cookie only over TLS, for this host and all of it (RFC 6265bis, 4.1.3.2).
-        self.cookie = "__Host-freezeframe" if self.web.tls is not None else "freezeframe"
+        self.cookie = "__Host-freezeframe" if self.web.is_secure else "freezeframe"
         networks = self.web.proxy.networks if self.web.proxy is not None else ()
         self._proxies = [ipaddress.ip_network(network, strict=False) for network in networks]
         self._key = secrets.token_bytes(32)
@@ -102,7 +102,7 @@ class Access:
             opened.token,
             max_age=math.ceil(self.lifetime),
             path="/",
-            secure=self.web.tls is not None,
+            secure=self.web.is_secure,
             httponly=True,
             samesite="strict",
         )
@@ -114,7 +114,7 @@ class Access:
         if token:
             logins.log_out(self.database, token, time.time())
         response.delete_cookie(
-            self.cookie, path="/", secure=self.web.tls is not None, httponly=True, samesite="strict"
+            self.cookie, path="/", secure=self.web.is_secure, httponly=True, samesite="strict"
         )
 
     def note(self, account: Account, what: str, target: str = "", detail: str = "") -> None:

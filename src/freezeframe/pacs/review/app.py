@@ -65,5 +65,5 @@ def make_app(
     for router in extra_routers:
         app.include_router(router)
     app.include_router(page.router())  # the last, since it answers whatever is left
-    app.add_middleware(protection.Protection, tls=access.web.tls is not None)
+    app.add_middleware(protection.Protection, https=access.web.is_secure)
     return app

@@ -66,12 +66,12 @@ class Protection:
     ----------
     app : ASGIApp
         What it protects.
-    tls : bool
-        Whether this server itself speaks TLS.
+    https : bool
+        Whether browsers reach it by HTTPS.
     """
 
-    def __init__(self, app: ASGIApp, tls: bool) -> None:
-        self.app, self.tls = app, tls
+    def __init__(self, app: ASGIApp, https: bool) -> None:
+        self.app, self.https = app, https
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -112,7 +112,7 @@ class Protection:
     def _protect(self, path: str, found: bool, headers: MutableHeaders) -> None:
         for name, value in _HEADERS.items():
             headers.setdefault(name, value)
-        if self.tls:
+        if self.https:
             headers.setdefault("Strict-Transport-Security", "max-age=31536000")
         if path.startswith(ASSETS) and found:
             headers.setdefault("Cache-Control", "public, max-age=31536000, immutable")
