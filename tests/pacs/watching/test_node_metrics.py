@@ -125,3 +125,15 @@ def test_only_the_networks_of_the_configuration_may_ask(rows, address, status):
 def test_what_came_through_a_proxy_is_refused_since_it_hides_who_asks(rows):
     answer = client(rows).get("/metrics", headers={"X-Forwarded-For": "192.0.2.7"})
     assert answer.status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("address", "status"),
+    [("127.0.0.1", 403), ("::ffff:127.0.0.1", 403), ("127.0.0.2", 200), ("192.0.2.7", 403)],
+)
+def test_a_proxy_that_does_not_say_whom_it_speaks_for_is_refused_by_its_address(tmp_path, address, status):
+    rows = Rows.of(tmp_path, web={"proxy": {"networks": ["127.0.0.1"]}})
+    try:
+        assert client(rows, address).get("/metrics").status_code == status
+    finally:
+        rows.database.close()

@@ -197,8 +197,12 @@ def _bounded(known: Iterable[str], counted: Iterable[Any]) -> dict[str, int]:
 
 
 def is_allowed(request: Request, configuration: NodeConfiguration) -> bool:
-    """Tell whether who asks is in `metrics_networks`; what came through a proxy hides where it is from, and is not."""
-    if configuration.web is None or request.client is None:
+    """Tell whether who asks is in `metrics_networks`; what came through a proxy hides where it is from, and is not.
+
+    A proxy is known by the headers that most add, and by `proxy.networks` if it adds none.
+    """
+    web = configuration.web
+    if web is None or request.client is None:
         return False
     if any(name in request.headers for name in FORWARDED):
         return False
@@ -208,8 +212,13 @@ def is_allowed(request: Request, configuration: NodeConfiguration) -> bool:
         return False
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
-    networks = [ipaddress.ip_network(network, strict=False) for network in configuration.web.metrics_networks]
-    return any(address in network for network in networks)
+    if web.proxy is not None and _is_among(address, web.proxy.networks):
+        return False
+    return _is_among(address, web.metrics_networks)
+
+
+def _is_among(address: ipaddress.IPv4Address | ipaddress.IPv6Address, networks: Iterable[str]) -> bool:
+    return any(address in ipaddress.ip_network(network, strict=False) for network in networks)
 
 
 def router(database: Database, configuration: NodeConfiguration) -> APIRouter:
