@@ -168,6 +168,40 @@ def test_another_bundle_makes_a_further_result_with_uids_of_its_own(node, reader
     assert sorted(states.values()) == [DELIVERY_OVERTAKEN] * 2 + [DELIVERY_WAITING] * 2
 
 
+def test_one_bundle_under_two_names_makes_two_results_with_uids_of_their_own(
+    sqlite, tmp_path, small_bundle, configure
+):
+    bundles = [{"name": name, "path": str(small_bundle)} for name in ("frontal", "lateral")]
+    configuration = configure(
+        tmp_path, small_bundle, bundles=bundles, rules=[{"name": "all", "bundle": "frontal"}]
+    )
+    add_film(sqlite, configuration.folder, 1, films=2, bundles=("frontal", "lateral"))
+    for reader in open_readers(configuration, 1).values():
+        with closing(reader):
+            held = take(sqlite)
+            half = replace(held, images=held.images[: 1 + (held.bundle == "lateral")])
+            reading = reader.read(half, configuration.folder)
+            assert reading.model.configured_as == held.bundle
+            assert finish_reading(sqlite, configuration, held, reading, 0.5, NOW + 1) is not None
+    uids = [entry.sop_instance_uid for entry in rows(sqlite, ResultObject)]
+    assert len(uids) == len(set(uids)) == 5
+
+
+def test_a_reading_of_an_earlier_release_is_told_to_be_the_same(node, reader):
+    database, configuration = node
+    add_film(database, configuration.folder, 1)
+    finish(node, reader, take(database))
+    with database.transaction() as session:
+        result = session.scalars(select(Result)).one()
+        older = {name: value for name, value in result.reading["model"].items() if name != "configured_as"}
+        result.reading = {**result.reading, "model": older}
+        study = session.scalars(select(Study)).one()
+        study.version, study.state = 2, WAITING
+        add_job(session, study, "default", ["1.2.3.1.1"])
+    assert StudyReading.from_dict(rows(database, Result)[0].reading).model.configured_as == ""
+    assert finish(node, reader, take(database))[0] is None
+
+
 def test_another_answer_of_the_same_bundle_makes_a_further_result(node, reader):
     database, _ = node
     unreadable = (("1.2.3.1.9", "it is truncated."),)

@@ -46,13 +46,15 @@ def test_another_version_or_bundle_has_other_uids_and_another_series(folder, rad
         reading,
         replace(reading, version=2),
         replace(reading, model=replace(reading.model, sha256="ab" * 32)),
+        # The same bundle under another name of the configuration, which may read other images of the study.
+        replace(reading, model=replace(reading.model, configured_as="second")),
     ]
     made = [
         make_objects(one, readings.sources([path]), {}, readings.configuration(folder), readings.NOW)
         for one in others
     ]
     data = [dcmread(io.BytesIO(one.content)) for objects in made for one in objects]
-    assert len({one.SOPInstanceUID for one in data}) == len({one.SeriesInstanceUID for one in data}) == 6
+    assert len({one.SOPInstanceUID for one in data}) == len({one.SeriesInstanceUID for one in data}) == 8
     assert {one.StudyInstanceUID for one in data} == {reading.study_uid}
 
 

@@ -103,6 +103,8 @@ class Model:
         Of the positive class's probability.
     validation_sensitivity, validation_specificity : float or None
         Of the operating point.
+    configured_as : str
+        Its name in the node's configuration; '' in readings of earlier releases.
     """
 
     name: str
@@ -115,6 +117,7 @@ class Model:
     threshold: float | None
     validation_sensitivity: float | None
     validation_specificity: float | None
+    configured_as: str = ""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import logging
 import math
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
@@ -18,7 +19,7 @@ from freezeframe.pacs.configuration import NodeConfiguration
 from freezeframe.pacs.database import Database
 from freezeframe.pacs.delivery.outbox import enqueue
 from freezeframe.pacs.reading import queue
-from freezeframe.pacs.reading.findings import ImageReading, StudyReading
+from freezeframe.pacs.reading.findings import ImageReading, Model, StudyReading
 from freezeframe.pacs.reading.queue import Claim
 from freezeframe.pacs.reading.study_reader import results_folder
 from freezeframe.pacs.results.making import make_objects
@@ -169,12 +170,17 @@ def _says_the_same_as_before(session: Session, claim: Claim, reading: StudyReadi
 
 def _same(one: StudyReading, other: StudyReading) -> bool:
     return (
-        asdict(one.model) == asdict(other.model)
+        _without_name(one.model) == _without_name(other.model)
         and one.outcome == other.outcome
         and sorted(one.unreadable) == sorted(other.unreadable)
         and len(one.images) == len(other.images)
         and all(map(_same_image, _in_order(one), _in_order(other)))
     )
+
+
+def _without_name(model: Model) -> dict[str, Any]:
+    # Results are compared with those of the same configured bundle; a reading of an earlier release does not name it.
+    return {**asdict(model), "configured_as": ""}
 
 
 def _in_order(reading: StudyReading) -> list[ImageReading]:

@@ -20,7 +20,7 @@ from freezeframe.evaluation.operating_points import OperatingPoint
 from freezeframe.imaging.image import UnreadableImage
 from freezeframe.imaging.worker_process import Reference
 from freezeframe.imaging.workers import Pool
-from freezeframe.pacs.configuration import Limits, NodeConfiguration
+from freezeframe.pacs.configuration import Limits, NodeConfiguration, UsedBundle
 from freezeframe.pacs.reading.decoding import MOST_FRAMES, PreparedFile, prepare_file
 from freezeframe.pacs.reading.findings import ImageReading, Model, Outcome, StudyReading
 from freezeframe.pacs.reading.queue import Claim, ClaimedImage
@@ -54,17 +54,15 @@ class BundleReader:
         That was opened and checked.
     predictor : Predictor
         Of the bundle.
-    operating_point : str or None
-        Its name, as the predictor was given it.
+    used : UsedBundle
+        The bundle's entry in the configuration.
     limits : Limits
         Memory and time of the decoder: a file that takes more costs that file.
     """
 
-    def __init__(
-        self, bundle: Bundle, predictor: Predictor, operating_point: str | None, limits: Limits
-    ) -> None:
+    def __init__(self, bundle: Bundle, predictor: Predictor, used: UsedBundle, limits: Limits) -> None:
         self.predictor = predictor
-        self.model = _model(bundle, predictor.operating_point, operating_point)
+        self.model = _model(bundle, predictor.operating_point, used)
         self._labels = bundle.contents.labels
         self._members = tuple(member.name for member in bundle.contents.members)
         self._limits = limits
@@ -255,7 +253,7 @@ def open_readers(configuration: NodeConfiguration, threads: int | None = None) -
     for used in configuration.bundles:
         bundle = open_bundle(used.path, used.public_key)
         predictor = Predictor(bundle, used.engine, threads, used.operating_point)
-        readers[used.name] = BundleReader(bundle, predictor, used.operating_point, configuration.limits)
+        readers[used.name] = BundleReader(bundle, predictor, used, configuration.limits)
     return readers
 
 
@@ -283,9 +281,12 @@ def _png(heat: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def _model(bundle: Bundle, point: OperatingPoint | None, named: str | None) -> Model:
+def _model(bundle: Bundle, point: OperatingPoint | None, used: UsedBundle) -> Model:
     contents = bundle.contents
-    names = [named, *(entry.name for entry in contents.operating_points)]  # as `Predictor` chooses
+    names = [
+        used.operating_point,
+        *(entry.name for entry in contents.operating_points),
+    ]  # as `Predictor` chooses
     name = next((name for name in names if name is not None), None)
     return Model(
         name=contents.name,
@@ -301,4 +302,5 @@ def _model(bundle: Bundle, point: OperatingPoint | None, named: str | None) -> M
         threshold=None if point is None else point.threshold,
         validation_sensitivity=None if point is None else point.sensitivity,
         validation_specificity=None if point is None else point.specificity,
+        configured_as=used.name,
     )

@@ -72,12 +72,16 @@ class Context:
         return f"AI {printable(model.name)[: _LONGEST_TEXT - 3 - len(rest)]}{rest}"
 
     def uid(self, *parts: object) -> str:
-        """Make a UID that is the same each time for a version of a study, a bundle and what it is of."""
+        """Make a UID that is the same each time for a version of a study, a bundle and what it is of.
+
+        One bundle that is configured under two names has UIDs of its own under each: it may read other images.
+        """
         reading = self.reading
         return uids.derived(
             self.configuration.uid_root,
             reading.study_uid,
             reading.version,
+            reading.model.configured_as,
             reading.model.sha256,
             reading.model.operating_point,
             *parts,
