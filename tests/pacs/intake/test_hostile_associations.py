@@ -1,5 +1,6 @@
 """What must not hurt the DICOM service: broken PDUs and data sets, lies about lengths, hangers-on."""
 
+import logging
 import random
 import resource
 import socket
@@ -375,6 +376,19 @@ def test_a_flood_of_invented_titles_fills_neither_memory_nor_audit_trail(service
     eventually(lambda: not service._connections)
     with database.reading() as session:
         assert len(list(session.scalars(select(AuditEntry)))) <= 100
+
+
+def test_who_is_refused_again_and_again_does_not_rotate_the_log_away(database, configuration, caplog):
+    with serving(database, configuration) as service:
+        for number in range(60):
+            with Raw(service, associated=False) as client:
+                client.send(request(calling=f"FLOOD{number}") if number % 2 else b"\xff" * 100)
+                assert client.read()[0] in (0, 3, 7)
+        eventually(lambda: not service._connections)
+        lines = [record for record in caplog.records if record.name == association.__name__]
+        assert sum(record.levelno >= logging.WARNING for record in lines) < 10
+    told = [getattr(record, "repeated", 0) for record in caplog.records]
+    assert sum(told) >= 50
 
 
 def test_random_damage_to_a_whole_association_never_ends_the_service(service, database):

@@ -7,6 +7,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterable
+from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -21,6 +22,7 @@ from freezeframe.pacs.security import audit
 from freezeframe.pacs.security.peers import is_of_a_peer
 from freezeframe.pacs.security.tls import fingerprint, server_context
 from freezeframe.pacs.watching.counters import ASSOCIATIONS, REFUSALS
+from freezeframe.pacs.watching.limited_log import LimitedLog
 
 LOGGER = logging.getLogger(__name__)
 SPARE_CONNECTIONS = 32
@@ -74,6 +76,7 @@ class DicomService:
         self._associations = 0
         self._stopping = False
         self._refused_at: dict[tuple[str, ...], float] = {}
+        self._log = LimitedLog(LOGGER)
         self.port = 0
 
     def start(self) -> None:
@@ -115,6 +118,7 @@ class DicomService:
         for thread in (self._acceptor, *open_ones):
             if thread is not None:
                 thread.join(max(0, deadline - time.monotonic()))
+        self._log.flush(time.monotonic())
 
     def _accept(self) -> None:
         assert self._listener is not None
@@ -124,7 +128,7 @@ class DicomService:
                 connected, address = self._listener.accept()
             except OSError as error:
                 if not self._stopping:  # such as no more file descriptors
-                    LOGGER.error("connection not accepted", extra={"reason": error.strerror})
+                    self._say(logging.ERROR, "connection not accepted", reason=error.strerror)
                     time.sleep(0.1)
                 continue
             thread = threading.Thread(
@@ -138,13 +142,13 @@ class DicomService:
                     self._connections[thread] = connected
                     self._strangers.update([thread] if is_stranger else [])
             if is_full:
-                LOGGER.warning("connection closed: too many", extra={"caller": address[0]})
+                self._say(logging.WARNING, "connection closed: too many", caller=address[0])
                 connected.close()
                 continue
             try:
                 thread.start()
             except (RuntimeError, MemoryError):  # no room for it now: the next caller may have luck
-                LOGGER.error("connection closed: no thread for it", extra={"caller": address[0]})
+                self._say(logging.ERROR, "connection closed: no thread for it", caller=address[0])
                 with self._guard:
                     del self._connections[thread]
                     self._strangers.discard(thread)
@@ -165,12 +169,13 @@ class DicomService:
             self._converse(connection, Caller(address, fingerprint(certificate)))
         except OSError as error:  # TLS did not come about, or the connection is gone already
             reason = getattr(error, "reason", None) or error.strerror or type(error).__name__
-            LOGGER.warning("connection refused", extra={"caller": address, "reason": reason})
+            self._say(logging.WARNING, "connection refused", caller=address, reason=reason)
         except Exception as error:  # a thread that dies would tell nobody
             trace = "".join(
                 traceback.format_tb(error.__traceback__)
             )  # without the message, which may hold values
-            LOGGER.error("association failed", extra={"reason": type(error).__name__, "trace": trace})
+            reason = type(error).__name__
+            self._say(logging.ERROR, "association failed", caller=address, reason=reason, trace=trace)
         finally:
             with self._guard:
                 self._connections.pop(threading.current_thread(), None)
@@ -203,9 +208,9 @@ class DicomService:
                 conversation.serve()
             connection.finish()
         except PeerGoneError as error:
-            LOGGER.warning("association ended by the peer", extra={**fields, "reason": str(error)})
+            self._say(logging.WARNING, "association ended by the peer", **fields, reason=str(error))
         except ProtocolError as error:
-            LOGGER.warning("association aborted", extra={**fields, "reason": f"The peer sent {error}."})
+            self._say(logging.WARNING, "association aborted", **fields, reason=f"The peer sent {error}.")
             with contextlib.suppress(PeerGoneError):
                 connection.send(ABORT, bytes((0, 0, 2, 0)))  # by the provider, reason not specified
                 connection.finish()
@@ -218,14 +223,13 @@ class DicomService:
     def _note(self, rejected: Rejected, caller: Caller) -> None:
         refusal = rejected.refusal
         REFUSALS.labels("dicom", "association").inc()
-        LOGGER.warning(
+        self._say(
+            logging.WARNING,
             "association refused",
-            extra={
-                "calling_ae": rejected.calling_ae,
-                "caller": caller.address,
-                "reason": refusal.reason,
-                "action": refusal.action,
-            },
+            calling_ae=rejected.calling_ae,
+            caller=caller.address,
+            reason=refusal.reason,
+            action=refusal.action,
         )
         key, now = (rejected.calling_ae, caller.address, refusal.reason), time.monotonic()
         with self._guard:
@@ -238,6 +242,11 @@ class DicomService:
             who = f"ae:{rejected.calling_ae}"
             line = (who, audit.ASSOCIATION_REFUSED, caller.address, audit.FAILURE, refusal.reason)
             self._audit([line])
+
+    def _say(self, level: int, message: str, **fields: Any) -> None:
+        """Log what a caller brought about; strangers' lines take no place from those of peers' addresses."""
+        is_of_peer = is_of_a_peer(self._configuration, fields.get("caller", ""))
+        self._log.write(level, message, fields, "peers" if is_of_peer else "strangers", time.monotonic())
 
     def _audit_received(self, conversation: Conversation) -> None:
         if conversation.accepted is not None and conversation.kept:
