@@ -225,6 +225,21 @@ def test_a_refused_study_has_a_result_and_objects_where_they_are_wanted(node, re
     assert get(database, job_id)[1].state == DELIVERING
 
 
+def test_an_image_whose_header_can_not_be_read_is_named_in_the_result(node, reader):
+    database, configuration = node
+    add_film(database, configuration.folder, 1, films=2)
+    (configuration.folder / "images/1.2.3.1/1.2.3.1.2.dcm").write_bytes(b"\0" * 10)
+    result_id, reading = finish(node, reader, take(database))
+    assert result_id is not None
+    assert [image.sop_instance_uid for image in reading.images] == ["1.2.3.1.1"]
+    assert [uid for uid, _ in reading.unreadable] == ["1.2.3.1.2"]
+    (report,) = [entry for entry in rows(database, ResultObject) if entry.kind == "sr"]
+    said = [element.value for element in dcmread(configuration.folder / report.path).iterall()]
+    assert any(
+        isinstance(value, str) and value.startswith("Image 1.2.3.1.2 could not be read") for value in said
+    )
+
+
 def test_nothing_is_stored_where_the_objects_cannot_be_made(node, reader):
     database, configuration = node
     add_film(database, configuration.folder, 1)

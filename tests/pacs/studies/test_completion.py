@@ -230,14 +230,32 @@ def test_a_study_that_was_put_aside_is_read_again_when_any_image_comes(sqlite, t
     assert [job.state for job in the_jobs(sqlite)] == ["quarantined", "waiting"]
 
 
-def test_a_file_that_can_not_be_read_is_left_out(sqlite, tmp_path):
-    configuration = configured(tmp_path)
-    for number in (1, 2):
-        receive(sqlite, configuration, make_image(number=number), 1000)
+def test_an_image_whose_header_can_not_be_read_is_named_to_every_bundle_that_reads_another(sqlite, tmp_path):
+    rules = [
+        {"name": "frontal", "view": ["PA"]},
+        {"name": "lateral", "view": ["LL"], "bundle": "second"},
+    ]
+    configuration = configured(tmp_path, rules=rules)
+    for number, view in enumerate(("PA", "PA", "LL"), 1):
+        receive(sqlite, configuration, make_image(number=number, ViewPosition=view), 1000)
     next((tmp_path / "images").rglob("*.1.1.dcm")).write_bytes(b"\0" * 10)
     complete_due(sqlite, configuration, 2000)
-    (job,) = the_jobs(sqlite)
-    assert numbers(job) == ["1.2"]
+    assert [(job.bundle, numbers(job)) for job in the_jobs(sqlite)] == [
+        ("default", ["1.2", "1.1"]),
+        ("second", ["1.3", "1.1"]),
+    ]
+
+
+def test_a_study_of_which_only_an_image_that_can_not_be_read_may_be_wanted_is_put_aside(sqlite, tmp_path):
+    configuration = configured(tmp_path, rules=[{"name": "frontal", "view": ["PA"]}])
+    for number, view in enumerate(("PA", "LL"), 1):
+        receive(sqlite, configuration, make_image(number=number, ViewPosition=view), 1000)
+    next((tmp_path / "images").rglob("*.1.1.dcm")).write_bytes(b"\0" * 10)
+    complete_due(sqlite, configuration, 2000)
+    study = the_study(sqlite)
+    assert study.state == "quarantined"
+    assert study.reason.endswith("Files that could not be read: 1.")
+    assert the_jobs(sqlite) == []
 
 
 def test_a_study_of_which_nothing_can_be_read_is_put_aside(sqlite, tmp_path):

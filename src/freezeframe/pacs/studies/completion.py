@@ -150,7 +150,7 @@ def _order(session: Session, study: Study, found: Look, now: float) -> int:
         study.state = WAITING
     elif jobs:
         study.state, study.reason = _state_of(session, study, list(latest.values()))
-    elif found.images == 0 and found.unreadable > 0:
+    elif found.unreadable:  # it may be what a rule is for
         study.state, study.reason = QUARANTINED, found.in_words()
     else:
         study.state, study.reason = IGNORED, found.in_words()

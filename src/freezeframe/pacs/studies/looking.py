@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydicom.dataset import Dataset
 
-from freezeframe.imaging.header import integer, opened
+from freezeframe.imaging.header import integer, opened, text
 from freezeframe.imaging.image import UnreadableImage
 from freezeframe.pacs.configuration import Rule
 from freezeframe.pacs.studies.images import is_image_class, is_result
@@ -17,6 +17,9 @@ from freezeframe.pacs.tables import Image
 
 MOST_IMAGES = 4000
 """Of one study that are looked at; more are left out, and said."""
+
+Place = tuple[int, str, int, str]
+"""Series number, series, instance number and SOP instance UID: the order in which images are read."""
 
 _LAST = 2**31  # after every IS
 _MOST_REASONS = 4
@@ -36,7 +39,8 @@ class Wanted:
     priority : int
         The best of these rules; 0 is read first.
     image_uids : tuple of str
-        SOP instances in order of series number, series, instance number and UID.
+        SOP instances in order of series number, series, instance number and UID; those of the study whose header can't
+        be read are among them, so that the reading names them.
     """
 
     bundle: str
@@ -55,8 +59,10 @@ class Look:
         One for each bundle.
     images : int
         Files that are images, could be read and are no results of a node.
-    others, results, unreadable : int
-        Files that are something else, results of a node, and files that could not be read.
+    others, results : int
+        Files that are something else, and results of a node.
+    unreadable : list of Place
+        Images whose header could not be read.
     missing : int
         Files that are not there: lost.
     left_out : int
@@ -69,7 +75,7 @@ class Look:
     images: int = 0
     others: int = 0
     results: int = 0
-    unreadable: int = 0
+    unreadable: list[Place] = field(default_factory=list)
     missing: int = 0
     left_out: int = 0
     reasons: dict[str, Counter[str]] = field(default_factory=dict)
@@ -88,7 +94,7 @@ class Look:
         for count, words in (
             (self.others, "Objects that are no images: {}."),
             (self.results, "Results of a node: {}."),
-            (self.unreadable, "Files that could not be read: {}."),
+            (len(self.unreadable), "Files that could not be read: {}."),
             (self.left_out, "Images that were not looked at, as they are too many: {}."),
         ):
             if count:
@@ -112,7 +118,7 @@ def look(folder: Path, images: Sequence[Image], rules: Sequence[Rule], ours: Ite
     """
     found = Look(reasons={rule.name: Counter() for rule in rules}, left_out=max(0, len(images) - MOST_IMAGES))
     known = set(ours)
-    chosen: dict[str, list[tuple[tuple[int, str, int, str], Rule]]] = {}
+    chosen: dict[str, list[tuple[Place, Rule]]] = {}
     for image in images[:MOST_IMAGES]:
         if not is_image_class(image.sop_class_uid):
             found.others += 1
@@ -123,7 +129,8 @@ def look(folder: Path, images: Sequence[Image], rules: Sequence[Rule], ours: Ite
     order = {rule.name: number for number, rule in enumerate(rules)}
     for bundle, entries in chosen.items():
         best = min((rule for _, rule in entries), key=lambda rule: (rule.priority, order[rule.name]))
-        keys = sorted({key for key, _ in entries})
+        # What can't be read may be what a rule is for: it is named in the result rather than missing without a word.
+        keys = sorted({*(key for key, _ in entries), *found.unreadable})
         found.wanted.append(Wanted(bundle, best.name, best.priority, tuple(key[-1] for key in keys)))
     found.wanted.sort(key=lambda entry: entry.bundle)
     return found
@@ -134,12 +141,16 @@ def _ask(
     image: Image,
     rules: Sequence[Rule],
     found: Look,
-    chosen: dict[str, list[tuple[tuple[int, str, int, str], Rule]]],
+    chosen: dict[str, list[tuple[Place, Rule]]],
 ) -> None:
     try:
         with opened(folder / image.path) as file:
-            header, has_pixels = file.header, bool(file.keyword)
-            if not has_pixels:
+            header = file.header
+            if (
+                text(header, "SOPInstanceUID") != image.sop_instance_uid
+            ):  # what was parsed is no header of its
+                raise UnreadableImage(folder / image.path, "its header is damaged.")
+            if not file.keyword:
                 found.others += 1
                 return
             if is_result(header):
@@ -151,7 +162,7 @@ def _ask(
         if not (folder / image.path).is_file():
             found.missing += 1
             return
-        found.unreadable += 1
+        found.unreadable.append((_LAST, image.series_uid, _LAST, image.sop_instance_uid))
         _log.warning(
             "The header of an image can't be read.", extra={"sop_instance_uid": image.sop_instance_uid}
         )
@@ -164,7 +175,7 @@ def _ask(
             chosen.setdefault(rule.bundle, []).append((key, rule))
 
 
-def _place(header: Dataset, image: Image) -> tuple[int, str, int, str]:
+def _place(header: Dataset, image: Image) -> Place:
     series, instance = integer(header, "SeriesNumber"), integer(header, "InstanceNumber")
     return (
         _LAST if series is None else series,
