@@ -62,7 +62,7 @@ def test_data_sets_names_and_bytes_are_only_named_as_such(lines, value, tmp_path
 
 
 def test_a_printed_data_set_in_a_message_is_taken_out(lines, tmp_path):
-    logging.getLogger("pynetdicom.assoc").error(f"Exception raised for\n{a_header()}")
+    logging.getLogger("dicomweb_client.web").error(f"Exception raised for\n{a_header()}")
     assert "(0010,0020) [removed]" in lines()[0]["message"]
     assert NUMBER not in (tmp_path / "log" / "node.jsonl").read_text()
 
