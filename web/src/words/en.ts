@@ -64,7 +64,7 @@ export const en = {
   state_ignored: "Ignored",
   state_quarantined: "Quarantined",
   state_sent: "Sent, not confirmed",
-  state_withheld: "Withheld (shadow mode)",
+  state_withheld: "Withheld",
   state_overtaken: "Overtaken",
   outcome_positive: "Positive",
   outcome_negative: "Negative",

@@ -62,7 +62,7 @@ export const es: Words = {
   state_ignored: "Ignorado",
   state_quarantined: "En cuarentena",
   state_sent: "Enviado, sin confirmar",
-  state_withheld: "Retenido (modo sombra)",
+  state_withheld: "Retenido",
   state_overtaken: "Sustituido",
   outcome_positive: "Positivo",
   outcome_negative: "Negativo",
