@@ -198,6 +198,7 @@ class Node:
         configuration = self._configuration
         make_private(configuration.folder)
         log.set_up(configuration.folder)
+        held.callback(log.end)
         if not held.enter_context(files.claimed(configuration.folder / _lock_name(self._parts))):
             raise UserError(
                 f"Another node does the same in {configuration.folder}.",

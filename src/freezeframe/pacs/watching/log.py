@@ -129,10 +129,8 @@ def set_up(folder: Path, name: str = "node") -> Path:
     file.setFormatter(JsonLines())
     screen = logging.StreamHandler(sys.stderr)
     screen.setFormatter(ForPeople())
+    end()
     root = logging.getLogger()
-    for handler in [handler for handler in root.handlers if getattr(handler, "of_the_node", False)]:
-        root.removeHandler(handler)
-        handler.close()
     for handler in (file, screen):
         handler.of_the_node = True  # type: ignore[attr-defined]
         handler.addFilter(PatientFilter())
@@ -146,6 +144,14 @@ def set_up(folder: Path, name: str = "node") -> Path:
             known.removeHandler(handler)
     logging.captureWarnings(capture=True)
     return path
+
+
+def end() -> None:
+    """Let go of what `set_up` has set up, for a process that goes on without a node."""
+    root = logging.getLogger()
+    for handler in [handler for handler in root.handlers if getattr(handler, "of_the_node", False)]:
+        root.removeHandler(handler)
+        handler.close()
 
 
 def _argument(value: Any) -> Any:
