@@ -65,7 +65,7 @@ class Repeated(threading.Thread):
     name : str
         For the log.
     step : callable
-        Takes the time; returns how much it did. While that is something it is called again at once.
+        Takes the time. While it returns how many things it did, it is called again at once.
     seconds : float
         Between calls that found nothing to do; after failures up to `LONGEST_PAUSE`.
     ending : Event
@@ -83,7 +83,8 @@ class Repeated(threading.Thread):
         pause = 0.0
         while not self._ending.wait(pause):
             try:
-                pause = 0.0 if self._step(time.time()) else self._seconds
+                done = self._step(time.time())
+                pause = 0.0 if isinstance(done, int) and done > 0 else self._seconds
             except Exception as error:  # such as a database that is away: the next call may succeed
                 pause = min(LONGEST_PAUSE, max(1.0, 2 * pause))
                 _log.error("A step failed.", extra={"step": self.name, "reason": type(error).__name__})
@@ -197,18 +198,17 @@ class Node:
     def _start(self, held: ExitStack) -> None:
         configuration = self._configuration
         make_private(configuration.folder)
-        log.set_up(configuration.folder)
+        own = _own_name(self._parts)
+        log.set_up(configuration.folder, own)
         held.callback(log.end)
-        if not held.enter_context(files.claimed(configuration.folder / _lock_name(self._parts))):
+        if not held.enter_context(files.claimed(configuration.folder / f"{own}.lock")):
             raise UserError(
                 f"Another node does the same in {configuration.folder}.",
                 "one node for a folder.",
                 "Stop the other one, or give this one a folder of its own (`folder:`).",
             )
-        for used in configuration.bundles:
-            open_bundle(
-                used.path, used.public_key
-            )  # what is wrong with one is said now, not when a study waits
+        for used in configuration.bundles:  # what is wrong with one is said now, not when a study waits
+            open_bundle(used.path, used.public_key)
         database = open_database(configuration)
         held.callback(database.close)
         check_folder(database, configuration.folder)
@@ -232,11 +232,9 @@ class Node:
             repeat(
                 "retention", lambda now: delete_due(database, configuration, now), SECONDS_BETWEEN_RETENTION
             )
-            repeat(
-                "drift", lambda now: drift.look(database, configuration, now) and None, SECONDS_BETWEEN_DRIFT
-            )
+            repeat("drift", lambda now: drift.look(database, configuration, now), SECONDS_BETWEEN_DRIFT)
             repeat("audit", Forwarder(database, configuration).step, 1.0)
-            repeat("audit-head", lambda _: audit.note_head(database) and None, SECONDS_BETWEEN_HEADS)
+            repeat("audit-head", lambda _: audit.note_head(database), SECONDS_BETWEEN_HEADS)
             if configuration.dicom is not None:
                 self._listen(held, database, keeper)
         if "reading" in self._parts:
@@ -302,8 +300,9 @@ def _run_server(server: uvicorn.Server) -> None:
         _log.error("The page is not served.")  # why, uvicorn has said in the log
 
 
-def _lock_name(parts: Sequence[Part]) -> str:
-    return "node.lock" if "intake" in parts else f"{'-'.join(parts)}.lock"
+def _own_name(parts: Sequence[Part]) -> str:
+    """Name what runs here, for its lock and its log: others may run in the same folder."""
+    return "node" if "intake" in parts else "-".join(parts)
 
 
 def _puller(

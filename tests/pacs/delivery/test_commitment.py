@@ -1,11 +1,11 @@
 """Storage commitment: on the same association, later, never, and refused. Orthanc's: test_delivery_to_orthanc."""
 
 import pytest
+from delivering import deliver_due
 from outgoing import NOW, deliveries, dicom, node_of, object_uid, read_study, states, study_state
 from storage_peer import storage_peer
 
 from freezeframe.pacs.delivery.commitment import ANSWER_SECONDS, committed
-from freezeframe.pacs.delivery.outbox import deliver_due
 from freezeframe.pacs.tables import DELIVERING, DONE
 
 

@@ -6,6 +6,7 @@ from io import BytesIO
 
 import pytest
 from certificates import Authority
+from delivering import deliver_due
 from outgoing import NOW, deliveries, dicom, node_of, object_uid, read_study, states, study_state
 from pydicom import dcmread
 from pydicom.uid import ExplicitVRLittleEndian
@@ -14,7 +15,6 @@ from pynetdicom import AE, evt
 from freezeframe.pacs.database import open_database
 from freezeframe.pacs.delivery.commitment import committed
 from freezeframe.pacs.delivery.dicom_sender import COMMITMENT, read_report
-from freezeframe.pacs.delivery.outbox import deliver_due
 from freezeframe.pacs.tables import DELIVERING, DONE
 from freezeframe.pacs.trial.orthanc import ServerTls, orthanc
 

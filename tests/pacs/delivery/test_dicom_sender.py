@@ -3,6 +3,7 @@
 import socket
 
 import pytest
+from delivering import deliver_due
 from outgoing import CLASSES, NOW, deliveries, dicom, node_of, object_uid, read_study, states
 from pydicom import dcmread
 from pydicom.uid import ImplicitVRLittleEndian
@@ -10,7 +11,6 @@ from storage_peer import storage_peer
 
 from freezeframe.pacs.delivery import dicom_sender
 from freezeframe.pacs.delivery.claims import LEASE_SECONDS
-from freezeframe.pacs.delivery.outbox import deliver_due
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,12 @@ from contextlib import contextmanager
 
 import pytest
 from certificates import Authority
+from delivering import deliver_due
 from hypothesis import given
 from hypothesis import strategies as st
 from outgoing import NOW, control_id, deliveries, node_of, read_study, states
 
 from freezeframe.pacs.delivery import mllp
-from freezeframe.pacs.delivery.outbox import deliver_due
 
 
 class Receiver:

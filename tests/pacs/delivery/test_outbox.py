@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
+from delivering import deliver_due
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from outgoing import NOW, deliveries, dicom, node_of, object_uid, read_study, states, study_state
@@ -16,7 +17,7 @@ from storage_peer import storage_peer
 from freezeframe.pacs.configuration import Limits
 from freezeframe.pacs.database import open_database
 from freezeframe.pacs.delivery import claims, dicom_sender
-from freezeframe.pacs.delivery.outbox import UNKNOWN_DESTINATION, deliver_due, deliver_to, look_after, run
+from freezeframe.pacs.delivery.outbox import UNKNOWN_DESTINATION, deliver_to, look_after, run
 from freezeframe.pacs.delivery.parcels import Answer
 from freezeframe.pacs.security import audit
 from freezeframe.pacs.tables import DELIVERING, DONE, AuditEntry, Delivery

@@ -1,12 +1,12 @@
 """What is deleted, and what never is."""
 
 import pytest
+from delivering import deliver_due
 from outgoing import NOW, dicom, node_of, read_study, study_state
 from sqlalchemy import select
 from storage_peer import storage_peer
 
 from freezeframe.pacs.delivery import retention
-from freezeframe.pacs.delivery.outbox import deliver_due
 from freezeframe.pacs.delivery.retention import DAY, delete_due
 from freezeframe.pacs.security import audit
 from freezeframe.pacs.tables import (

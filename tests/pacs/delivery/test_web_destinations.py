@@ -10,10 +10,9 @@ from io import BytesIO
 
 import pytest
 from certificates import Authority
+from delivering import deliver_due
 from outgoing import CLASSES, NOW, deliveries, node_of, object_uid, read_study, states
 from pydicom import dcmread
-
-from freezeframe.pacs.delivery.outbox import deliver_due
 
 
 class Server(ThreadingHTTPServer):

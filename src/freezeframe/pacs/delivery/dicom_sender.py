@@ -36,7 +36,6 @@ COMMITMENT = UID("1.2.840.10008.1.20.1")  # Storage Commitment Push Model SOP Cl
 COMMITMENT_INSTANCE = UID("1.2.840.10008.1.20.1.1")  # its well-known instance
 DUPLICATE = 0x0111  # of PS3.7, annex C: the destination has this SOP instance already
 NOT_OF_THE_OBJECT = (0x0110, 0x0213)  # processing failure and lack of resources may pass
-Contexts = dict[str, list[str]]
 
 
 class Commitments(Protocol):

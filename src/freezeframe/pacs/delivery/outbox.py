@@ -112,28 +112,6 @@ def takes(destination: Destination, kind: str) -> bool:
     return kind == destination.kind
 
 
-def deliver_due(database: Database, configuration: NodeConfiguration, now: float) -> int:
-    """Send all that is due, to all destinations at the same time; return how many objects were taken.
-
-    It returns when the slowest destination has answered or timed out: a node uses `run`, which waits for none of them.
-    """
-    counts: list[int] = []
-
-    def deliver(name: str) -> None:
-        counts.append(deliver_to(database, configuration, name, now))
-
-    threads = [
-        threading.Thread(target=deliver, args=(destination.name,), name=f"delivery-{destination.name}")
-        for destination in configuration.destinations
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    look_after(database, configuration)
-    return sum(counts)
-
-
 def run(
     database: Database,
     configuration: NodeConfiguration,

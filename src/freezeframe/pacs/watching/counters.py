@@ -7,9 +7,6 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 
 REGISTRY = CollectorRegistry()
 
-UNKNOWN = "unknown"
-"""As `peer`, for whoever is none."""
-
 ASSOCIATIONS = Counter(
     "freezeframe_associations",
     "DICOM associations that were accepted, by peer.",
