@@ -79,7 +79,8 @@ def test_a_proxy_of_a_whole_network_is_said(tmp_path):
 
 
 def test_a_folder_that_others_may_read_is_a_problem(tmp_path):
-    (tmp_path / "node").mkdir(mode=0o755)
+    (tmp_path / "node").mkdir()
+    (tmp_path / "node").chmod(0o755)  # whatever the umask is
     assert found(tmp_path)["folder-open"].level == "problem"
     (tmp_path / "node").chmod(0o700)
     assert found(tmp_path)["folder"].level == "ok"

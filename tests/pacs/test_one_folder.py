@@ -38,7 +38,7 @@ def test_a_kill_between_the_two_marks_does_no_harm(postgresql, tmp_path):
 def test_a_node_whose_storage_is_not_mounted_does_not_take_all_images_for_lost(
     postgresql, tmp_path, small_bundle, monkeypatch
 ):
-    monkeypatch.setattr(log, "set_up", lambda folder: None)  # which is for a whole process
+    monkeypatch.setattr(log, "set_up", lambda *arguments: None)  # which is for a whole process
     address = postgresql.new_database()
 
     def node(folder):

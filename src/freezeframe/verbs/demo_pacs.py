@@ -5,22 +5,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import yaml
 from pydicom import dcmread
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from freezeframe import files
 from freezeframe.bundle.runtime.folder import open_bundle
 from freezeframe.errors import FreezeframeError
 from freezeframe.pacs.configuration import NodeConfiguration
-from freezeframe.pacs.database import open_database
+from freezeframe.pacs.database import Database, open_database
 from freezeframe.pacs.node import PORTS
-from freezeframe.pacs.tables import Result
+from freezeframe.pacs.tables import DELIVERY_WAITING, Delivery, Result
 from freezeframe.pacs.trial.orthanc import Orthanc, orthanc
 from freezeframe.progress import progress, say
 from freezeframe.recipe import Recipe
@@ -125,7 +125,7 @@ def demo_pacs(
             say(f"The PACS: {pacs.http_url}/ (user {pacs.auth[0]}, password {pacs.auth[1]})")
             say(f"The page: {page} (user {USER}, password {password})")
             studies = _send(pacs, sorted(films.rglob("*.dcm")))
-            _wait(pacs, studies)
+            _wait(pacs, config, studies)
             read, positive = _count(config)
             objects = int(pacs.rest("/statistics")["CountInstances"]) - len(list(films.rglob("*.dcm")))
             say(
@@ -226,12 +226,15 @@ def _send(pacs: Orthanc, films: list[Path]) -> set[str]:
     return studies
 
 
-def _wait(pacs: Orthanc, studies: Collection[str]) -> None:
-    """Wait until the PACS has a structured report of each study."""
+def _wait(pacs: Orthanc, config: Path, studies: Collection[str]) -> None:
+    """Wait until the PACS has a structured report of each study, and the node nothing more to send."""
     begun = time.monotonic()
     reports: set[str] = set()
-    with progress("Results in the PACS", len(studies), "studies") as advance:
-        while not reports.issuperset(studies):
+    with (
+        closing(open_database(NodeConfiguration.read(config))) as database,
+        progress("Results in the PACS", len(studies), "studies") as advance,
+    ):
+        while not reports.issuperset(studies) or _to_send(database):
             if time.monotonic() - begun > READ_SECONDS:
                 raise FreezeframeError(
                     f"Of {len(studies)} studies {len(reports)} have results in the PACS after {READ_SECONDS:.0f} s."
@@ -242,10 +245,15 @@ def _wait(pacs: Orthanc, studies: Collection[str]) -> None:
             reports |= found
 
 
+def _to_send(database: Database) -> int:
+    """Return how many objects wait in the node's outbox."""
+    with database.reading() as session:
+        waiting = select(func.count()).select_from(Delivery).where(Delivery.state == DELIVERY_WAITING)
+        return session.scalars(waiting).one()
+
+
 def _count(config: Path) -> tuple[int, int]:
     """Return how many studies the node has read, and how many of them are positive."""
-    database = open_database(NodeConfiguration.read(config))
-    with database.reading() as session:
+    with closing(open_database(NodeConfiguration.read(config))) as database, database.reading() as session:
         outcomes = session.scalars(select(Result.outcome).where(Result.current)).all()
-    database.close()
     return len(outcomes), outcomes.count("positive")

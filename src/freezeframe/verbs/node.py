@@ -82,14 +82,24 @@ def run(config: str | Path, bundle: str | Path | None = None, only: Sequence[Par
     UserError
         If the configuration, a bundle, the database or a port is refused.
     """
-    os.umask(0o077)  # whatever the node writes is for nobody else, even where its folder is open to others
-    configuration = NodeConfiguration.read(Path(config), None if bundle is None else Path(bundle))
-    node = Node(configuration, only or PARTS)
-    on_signals((signal.SIGTERM, signal.SIGINT), node.end)
-    with node:
-        _announce(configuration, node)
-        node.wait()
-        say("Stopping.")
+    with _for_the_owner_alone():
+        configuration = NodeConfiguration.read(Path(config), None if bundle is None else Path(bundle))
+        node = Node(configuration, only or PARTS)
+        on_signals((signal.SIGTERM, signal.SIGINT), node.end)
+        with node:
+            _announce(configuration, node)
+            node.wait()
+            say("Stopping.")
+
+
+@contextmanager
+def _for_the_owner_alone() -> Iterator[None]:
+    """Let whatever the process writes be for nobody else, even where the node's folder is open to others."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 def _announce(configuration: NodeConfiguration, node: Node) -> None:

@@ -60,7 +60,7 @@ class PatientFilter(logging.Filter):
             record.exc_text = _where(record.exc_info)
             record.exc_info = None
         record.stack_info = None
-        for key in [key for key in record.__dict__ if key not in _STANDARD]:
+        for key in fields(record):
             if is_private(key):
                 del record.__dict__[key]
             else:
@@ -101,8 +101,12 @@ class ForPeople(logging.Formatter):
 
 
 def fields(record: logging.LogRecord) -> dict[str, Any]:
-    """Return what was given as ``extra``."""
-    return {key: value for key, value in record.__dict__.items() if key not in _STANDARD}
+    """Return what was given as ``extra``, without what libraries note for themselves (Ray: ``_ray_timestamp_ns``)."""
+    return {
+        key: value
+        for key, value in record.__dict__.items()
+        if key not in _STANDARD and not key.startswith("_")
+    }
 
 
 def set_up(folder: Path, name: str = "node") -> Path:
