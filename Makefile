@@ -1,5 +1,5 @@
 # Needs Python 3.11 or newer, make and a package index; everything else goes into .venv, made once.
-#   make demo    synthetic radiographs -> three trained members -> ensemble -> report   (about 4 minutes)
+#   make demo    synthetic radiographs -> three trained members -> ensemble -> report   (2 to 4 minutes)
 #   make demo-pacs   Orthanc, the node beside it, synthetic studies, their results (needs Orthanc and npm)
 #   make test    ruff, format, pyright and all tests
 #   make lint    the first three of these
@@ -16,6 +16,8 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PAGE := src/freezeframe/pacs/review/page/index.html
 PAGE_TOOLS := web/node_modules/.installed
+# Much of the tests' time is spent waiting for servers and killed processes, so two at once pay also on two cores.
+TEST_PROCESSES ?= 2
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 
 .PHONY: env page demo demo-pacs test lint format constraints clean
@@ -64,7 +66,7 @@ $(PAGE): $(PAGE_TOOLS) web/index.html web/vite.config.ts web/tsconfig.json $(she
 	@cd web && npm run --silent check && npm run --silent build -- --logLevel error
 
 test: lint $(PAGE)
-	@$(BIN)/pytest --durations=15
+	@$(BIN)/pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --durations=15
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff check .

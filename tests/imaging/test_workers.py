@@ -61,6 +61,13 @@ def test_results_come_in_order_with_their_frames():
         ("unreadable-0", "it is meant to be."),
         ("exit-0", "exit code 3"),
         ("memory-0", "memory"),
+        ("wrong-0", "answer is none"),
+        ("unsendable-0", "TypeError: a PosixPath can't be sent"),
+        ("pickle-0", "answer is none"),
+        ("huge-0", "answer is none (a message of 4,611,686,018,427,387,904 bytes)"),
+        ("short-0", "crashes its decoder (exit code 0)"),
+        ("drip-0", "longer than 2 s"),
+        ("junk-0", "answer is none"),
     ],
 )
 def test_what_goes_wrong_with_an_image_costs_this_one_only(name: str, reason: str):
@@ -228,9 +235,32 @@ def test_a_function_that_workers_can_not_import_is_explained(tmp_path: Path, mon
         list(map_images(worker_functions.behave, named("fine-0"), workers=1))
 
 
+def test_a_function_that_does_not_say_what_it_returns_is_refused():
+    with pytest.raises(TypeError, match="must say in its annotation what it returns"):
+        list(map_images(worker_functions.unsaid, named("fine-0"), workers=1))
+
+
+def test_nothing_is_unpickled_of_what_a_worker_sends(tmp_path: Path):
+    reference = ImageReference(tmp_path / "pickle-0.dcm")
+    ((_, outcome),) = map_images(worker_functions.behave, [reference], workers=1)
+    assert isinstance(outcome, UnreadableImage)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_path_of_any_bytes_reaches_the_worker():
+    path = Path(os.fsdecode(b"/images/\xff\xe9/fine-7.dcm"))
+    assert list(map_images(worker_functions.behave, [ImageReference(path)], workers=1)) == [(0, (7, 0))]
+
+
+def test_a_result_that_is_too_large_costs_its_image_only():
+    with contextlib.closing(Pool(worker_functions.large, 1, answer_limit=1_000_000)) as pool:
+        ((_, outcome),) = pool.map(named("fine-1"))
+        assert "4,000,0" in outcome.reason
+
+
 def test_a_module_that_fails_in_the_worker_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     module = tmp_path / "only_here_once.py"
-    module.write_text("def function(reference):\n    return 1\n")
+    module.write_text("def function(reference) -> int:\n    return 1\n")
     monkeypatch.syspath_prepend(tmp_path)
     import only_here_once  # type: ignore[import-not-found]
 

@@ -46,9 +46,8 @@ class Step(BaseModel):
 
 
 class Stage(NamedTuple):
-    """An image after one step, or as it was decoded (`step` is None), and the step's note, '' for none."""
+    """An image after one step, or as it was decoded, and the step's note, '' for none."""
 
-    step: Step | None
     pixels: np.ndarray
     note: str
 
@@ -207,12 +206,12 @@ class Preprocessing(BaseModel):
     def stages(self, decoded: DecodedImage) -> Iterator[Stage]:
         """Yield the image as it was decoded, then as it is after each step, in its own depth and channels."""
         pixels = decoded.pixels
-        yield Stage(None, pixels, "")
+        yield Stage(pixels, "")
         for entry in self.steps:
             registered = REGISTRY[entry.name]
             result = registered.function(pixels, registered.parameters.model_validate(entry.parameters))
             pixels, note = result if isinstance(result, Noted) else (result, "")
-            yield Stage(entry, pixels, note)
+            yield Stage(pixels, note)
 
     def normalise(self, batch: np.ndarray) -> np.ndarray:
         """Turn prepared images into the network's input, ``(value / greatest - mean) / std``.

@@ -5,12 +5,14 @@ import os
 import pickle
 import resource
 import signal
+import socket
 import sys
 import traceback
 from collections.abc import Callable
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from freezeframe.imaging import messages
 
 
 class Reference(NamedTuple):
@@ -24,7 +26,7 @@ def serve(descriptor: int, parent: int, memory_limit: int) -> None:
     """Answer chunks of references over a socket until the parent closes it or dies.
 
     The first message is the pickled function; the answer is None or, as text, why it can't be had. Then each message
-    is a list of (path, frame), and each reference has one answer: ``(True, result)`` or ``(False, reason)``.
+    is a list of (path, frame), and each reference has one answer: `messages.success` or `messages.failure`.
 
     Parameters
     ----------
@@ -36,20 +38,23 @@ def serve(descriptor: int, parent: int, memory_limit: int) -> None:
         Most bytes of address space.
     """
     confine(parent, memory_limit)
-    connection = Connection(descriptor)
-    with contextlib.suppress(EOFError, OSError):  # the parent is gone
+    chunks = messages.Decoder(list[tuple[bytes, int]])
+    with (
+        socket.socket(fileno=descriptor) as connection,
+        contextlib.suppress(EOFError, OSError),  # the parent is gone
+    ):
         try:
-            function = pickle.loads(connection.recv_bytes())  # noqa: S301 - our own parent sent it
-        except EOFError:
-            return
+            function = pickle.loads(messages.receive(connection, memory_limit))  # noqa: S301 - our own parent sent it
+        except (EOFError, OSError):
+            raise
         except BaseException:
-            connection.send(traceback.format_exc())
+            messages.send(connection, messages.encode(traceback.format_exc()))
             return
-        connection.send(None)
+        messages.send(connection, messages.encode(None))
         silence()
         while True:
-            for path, frame in connection.recv():
-                connection.send_bytes(_answer(function, Reference(Path(path), frame)))
+            for path, frame in chunks.decode(messages.receive(connection, memory_limit)):
+                messages.send(connection, _answer(function, Reference(Path(os.fsdecode(path)), frame)))
 
 
 def confine(parent: int, memory_limit: int) -> None:
@@ -80,12 +85,12 @@ def silence() -> None:
 
 def _answer(function: Callable[[Reference], Any], reference: Reference) -> bytes:
     try:
-        return pickle.dumps((True, function(reference)), protocol=5)
+        return messages.success(function(reference))
     except MemoryError:
-        return pickle.dumps((False, "it takes more memory than a worker process may use."))
+        return messages.failure("it takes more memory than a worker process may use.")
     except Exception as error:
         reason = getattr(error, "reason", None)  # of an UnreadableImage
-        return pickle.dumps((False, reason or f"it failed with {type(error).__name__}: {error}"))
+        return messages.failure(reason or f"it failed with {type(error).__name__}: {error}")
 
 
 def _die_with(parent: int) -> None:

@@ -13,15 +13,16 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from itertools import islice
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from freezeframe import machine
 from freezeframe.errors import FreezeframeError
+from freezeframe.imaging import messages
 from freezeframe.imaging.image import UnreadableImage
 from freezeframe.progress import progress
 
@@ -34,6 +35,8 @@ Result = TypeVar("Result")
 MEMORY_LIMIT = 4 * 1024**3
 START_TIMEOUT = 120.0
 CHUNK = 4
+MOST_COMPLAINT = 1_000_000
+_COMPLAINTS = messages.Decoder(str | None)
 _HARMLESS_COUNT, _HARMLESS_BYTES = 16, 1_000_000
 
 
@@ -55,8 +58,9 @@ def map_images(
     Parameters
     ----------
     function : callable
-        Takes an image reference (``path``, ``frame``) and returns an array or a small object. It must be importable:
-        at the top level of a module that is not ``__main__``, or a `functools.partial` of such a one.
+        Takes an image reference (``path``, ``frame``) and returns what `messages.encode` can write, an array or a small
+        dataclass for instance; its annotation says which. It must be importable: at the top level of a module that
+        is not ``__main__``, or a `functools.partial` of such a one.
     references : iterable of ImageReference
         The images; of an iterator few are taken ahead of the outcomes.
     what : str
@@ -156,6 +160,8 @@ class Pool:
         Most seconds for one image.
     memory_limit : int
         Most bytes of address space of one process.
+    answer_limit : int, optional
+        Most bytes of one result; the memory limit where left out.
 
     Raises
     ------
@@ -169,14 +175,15 @@ class Pool:
         workers: int,
         timeout: float = 60,
         memory_limit: int = MEMORY_LIMIT,
+        answer_limit: int | None = None,
     ) -> None:
         self._tasks: queue.SimpleQueue[list[tuple[int, ImageReference]] | None] = queue.SimpleQueue()
         self._outcomes: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
         self._stopping = threading.Event()
-        pickled = _pickled(function)
+        limits = _Limits(timeout, memory_limit, answer_limit or memory_limit)
+        called = _Called(_pickled(function), messages.OutcomeDecoder(function))
         self._workers = [
-            _Worker(pickled, self._tasks, self._outcomes, self._stopping, timeout, memory_limit)
-            for _ in range(workers)
+            _Worker(called, self._tasks, self._outcomes, self._stopping, limits) for _ in range(workers)
         ]
         for worker in self._workers:
             worker.thread.start()
@@ -226,6 +233,19 @@ class Pool:
             worker.kill()
         for worker in self._workers:
             worker.thread.join()
+        # Another thread may wait for what will not come any more.
+        self._outcomes.put((-1, FreezeframeError("The pool of worker processes was closed.")))
+
+
+class _Limits(NamedTuple):
+    seconds: float
+    memory: int
+    answer: int
+
+
+class _Called(NamedTuple):
+    pickled: bytes
+    outcomes: messages.OutcomeDecoder
 
 
 class _Worker:
@@ -233,18 +253,17 @@ class _Worker:
 
     def __init__(
         self,
-        function: bytes,
+        called: _Called,
         tasks: "queue.SimpleQueue[Any]",
         outcomes: "queue.SimpleQueue[tuple[int, Any]]",
         stopping: threading.Event,
-        timeout: float,
-        memory_limit: int,
+        limits: _Limits,
     ) -> None:
-        self.function, self.tasks, self.outcomes = function, tasks, outcomes
-        self.stopping, self.timeout, self.memory_limit = stopping, timeout, memory_limit
+        self.called, self.tasks, self.outcomes = called, tasks, outcomes
+        self.stopping, self.limits = stopping, limits
         self.lock = threading.Lock()
         self.process: subprocess.Popen[bytes] | None = None
-        self.connection: Connection | None = None
+        self.connection: socket.socket | None = None
         self.thread = threading.Thread(target=self._run, daemon=True)
 
     def kill(self) -> None:
@@ -268,8 +287,10 @@ class _Worker:
         while chunk and not self.stopping.is_set():
             if self.connection is None:
                 self.connection = self._start()
+            asked = [(os.fsencode(reference.path), reference.frame) for _, reference in chunk]
             try:
-                self.connection.send([(str(reference.path), reference.frame) for _, reference in chunk])
+                self.connection.settimeout(self.limits.seconds)
+                messages.send(self.connection, messages.encode(asked))
             except OSError:  # it died while it had nothing to do
                 self._end()
                 continue
@@ -277,14 +298,16 @@ class _Worker:
                 index, reference = chunk[0]
                 problem = ""
                 try:
-                    if self.connection.poll(self.timeout):
-                        succeeded, value = self.connection.recv()
-                        self.outcomes.put(
-                            (index, value if succeeded else UnreadableImage(reference.path, value))
-                        )
-                        del chunk[0]
-                        continue
-                    problem = f"it took longer than {self.timeout:g} s to decode."
+                    deadline = time.monotonic() + self.limits.seconds
+                    answer = messages.receive(self.connection, self.limits.answer, deadline)
+                    succeeded, value = self.called.outcomes.decode(answer)
+                    self.outcomes.put((index, value if succeeded else UnreadableImage(reference.path, value)))
+                    del chunk[0]
+                    continue
+                except TimeoutError:
+                    problem = f"it took longer than {self.limits.seconds:g} s to decode."
+                except messages.BadMessage as error:
+                    problem = f"its decoder's answer is none ({error})."
                 except (EOFError, OSError):
                     # An earlier image may have damaged the process: this one gets a second chance in a fresh one.
                     if retried == index:
@@ -295,15 +318,15 @@ class _Worker:
                     self.outcomes.put((index, UnreadableImage(reference.path, problem)))
                     del chunk[0]
 
-    def _start(self) -> Connection:
-        ours, theirs = socket.socketpair()
+    def _start(self) -> socket.socket:
+        connection, theirs = socket.socketpair()
         single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         # What can be imported here can be imported there.
         search = os.pathsep.join(part or str(Path.cwd()) for part in sys.path)
         with theirs, tempfile.TemporaryFile() as errors:
             program = (
                 "from freezeframe.imaging.worker_process import serve; "
-                f"serve({theirs.fileno()}, {os.getpid()}, {self.memory_limit})"
+                f"serve({theirs.fileno()}, {os.getpid()}, {self.limits.memory})"
             )
             with self.lock:
                 self.process = subprocess.Popen(
@@ -315,12 +338,14 @@ class _Worker:
                     env={**os.environ, **single, "PYTHONPATH": search},
                 )
             theirs.close()
-            connection = Connection(ours.detach())
             if self.stopping.is_set():  # `kill` may have come too early
                 self.kill()
             try:
-                connection.send_bytes(self.function)
-                complaint = connection.recv() if connection.poll(START_TIMEOUT) else "It does not answer."
+                messages.send(connection, self.called.pickled)
+                answer = messages.receive(connection, MOST_COMPLAINT, time.monotonic() + START_TIMEOUT)
+                complaint = _COMPLAINTS.decode(answer)
+            except TimeoutError:
+                complaint = "It does not answer."
             except (EOFError, OSError):
                 errors.seek(0)
                 complaint = errors.read().decode(errors="replace") or f"It ended ({self._death()})."

@@ -1,21 +1,21 @@
+import contextlib
 import io
-import json
+import math
 import os
-import pickle
-import socket
-import struct
 import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image as Picture
 from pydicom.uid import RLELossless
 from small_images import COLUMNS, ROWS, make_image, write
 from sqlalchemy import select
 
+from freezeframe.errors import FreezeframeError
 from freezeframe.imaging.decode import decode
 from freezeframe.imaging.image import UnreadableImage
 from freezeframe.pacs.review import decoder as decoding
@@ -207,134 +207,88 @@ def decoder():
 def test_a_decoder_that_dies_is_replaced(decoder, tmp_path):
     first, second = write(tmp_path / "a.dcm", make_image()), write(tmp_path / "b.dcm", make_image(2))
     decoder.frame(first, 0)
-    (process,) = decoder._processes
-    process._popen.kill()
-    process._popen.wait()
+    for child in psutil.Process().children():
+        if "imaging.worker_process" in " ".join(child.cmdline()):
+            child.kill()
     assert decoder.frame(second, 0).rows == ROWS
 
 
-def test_a_file_on_which_the_decoder_dies_each_time_is_unreadable(decoder, tmp_path, monkeypatch):
-    monkeypatch.setattr(decoding, "read", die)
-    with pytest.raises(UnreadableImage, match="crashes its decoder"):
-        decoder.frame(write(tmp_path / "a.dcm", make_image()), 0)
+@pytest.fixture
+def decoder_of(monkeypatch):
+    """Gives a decoder whose process does something else."""
+    with contextlib.ExitStack() as held:
+
+        def make(function: Any) -> Decoder:
+            monkeypatch.setattr(decoding, "read", function)
+            return held.enter_context(contextlib.closing(Decoder(processes=1)))
+
+        yield make
 
 
-def die(_) -> None:
+Answer = tuple[decoding.Description, np.ndarray | None]
+
+
+def die(_) -> Answer:
     os.abort()
 
 
-def test_a_file_that_takes_too_long_is_given_up(decoder, tmp_path, monkeypatch):
-    monkeypatch.setattr(decoding, "read", hang)
-    monkeypatch.setattr(decoding, "_SECONDS", 0.2)
-    with pytest.raises(UnreadableImage, match="too long"):
-        decoder.frame(write(tmp_path / "a.dcm", make_image()), 0)
-
-
-def hang(_) -> None:
+def hang(_) -> Answer:
     threading.Event().wait()
+    raise AssertionError("it waits for ever")
 
 
-def test_a_decoder_that_an_image_took_over_runs_nothing_in_the_node(decoder, tmp_path, monkeypatch):
-    monkeypatch.setattr(decoding, "read", take_over)
-    path = write(tmp_path / "a.dcm", make_image())
+def test_a_file_on_which_the_decoder_dies_each_time_is_unreadable(decoder_of, tmp_path):
     with pytest.raises(UnreadableImage, match="crashes its decoder"):
+        decoder_of(die).frame(write(tmp_path / "a.dcm", make_image()), 0)
+
+
+def test_a_file_that_takes_too_long_is_given_up(decoder_of, tmp_path, monkeypatch):
+    monkeypatch.setattr(decoding, "_SECONDS", 2.0)
+    with pytest.raises(UnreadableImage, match="longer than 2 s"):
+        decoder_of(hang).frame(write(tmp_path / "a.dcm", make_image()), 0)
+
+
+def says_numbers(_) -> Answer:
+    return decoding.Description(2, 3, 1, None), np.zeros((2, 3))
+
+
+def says_five_channels(_) -> Answer:
+    return decoding.Description(2, 3, 1, None), np.zeros((2, 3, 5), np.uint8)
+
+
+def says_a_line(_) -> Answer:
+    return decoding.Description(2, 3, 1, None), np.zeros(6, np.uint8)
+
+
+def says_nothing(_) -> Answer:
+    return decoding.Description(2, 3, 1, None), None
+
+
+@pytest.mark.parametrize("function", [says_numbers, says_five_channels, says_a_line, says_nothing])
+def test_what_is_no_image_is_not_taken_for_one(decoder_of, tmp_path, function):
+    with pytest.raises(UnreadableImage, match="no image"):
+        decoder_of(function).frame(write(tmp_path / "a.dcm", make_image()), 0)
+
+
+def says_what_no_header_says(_) -> Answer:
+    description = decoding.Description(2, 3, 1, None)
+    object.__setattr__(description, "pixel_spacing", (math.nan, 1.0))
+    return description, None
+
+
+def test_a_header_that_can_not_be_is_refused(decoder_of, tmp_path):
+    with pytest.raises(UnreadableImage, match="no image has such a header"):
+        decoder_of(says_what_no_header_says).describe(write(tmp_path / "a.dcm", make_image()))
+
+
+def test_who_waits_for_a_decoder_that_is_closed_is_told(decoder_of, tmp_path):
+    decoder = decoder_of(hang)
+    path = write(tmp_path / "a.dcm", make_image())
+    closing = threading.Timer(1.0, decoder.close)
+    closing.start()
+    with pytest.raises(FreezeframeError, match="closed"):
         decoder.frame(path, 0)
-    assert [file.name for file in tmp_path.iterdir()] == ["a.dcm"]
-
-
-class MakesAFolder:
-    """When it is unpickled."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple:
-        return os.mkdir, (self.path,)
-
-
-def take_over(reference) -> None:
-    content = pickle.dumps((True, MakesAFolder(str(reference.path.parent / "made"))))
-    for descriptor in range(3, 64):  # one of them is the socket to the node
-        try:
-            os.write(descriptor, struct.pack("!i", len(content)) + content)
-        except OSError:
-            continue
-    threading.Event().wait()
-
-
-@pytest.fixture
-def answered(tmp_path):
-    """Gives what the node takes a process's answer for, which may be anything."""
-    ours, theirs = socket.socketpair()
-    process = object.__new__(decoding._Process)
-    process._connection = ours
-
-    def ask(answer: bytes, number: int = 0) -> Any:
-        with theirs:
-            theirs.sendall(answer)
-            theirs.shutdown(socket.SHUT_WR)
-            return process.ask(tmp_path / "a.dcm", number)
-
-    with ours:
-        yield ask
-
-
-def message(header: Any, content: bytes = b"") -> bytes:
-    text = json.dumps(header).encode()
-    return struct.pack("!I", len(text)) + text + content
-
-
-SMALL = {"rows": 2, "columns": 3, "channels": 1, "bits": 16}
-
-
-def test_a_decoders_answer_is_a_header_and_as_many_bytes_as_it_says(answered):
-    shown = answered(message(SMALL, b"abcdefghijkl"))
-    assert (shown.rows, shown.columns, shown.channels, shown.bits) == (2, 3, 1, 16)
-    assert shown.content == b"abcdefghijkl"
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        b"", b"\0\0", struct.pack("!I", 2**32 - 1) + b"{}", message([SMALL]), message("x"), message({}),
-        struct.pack("!I", 60_000) + b"[" * 60_000, struct.pack("!I", 5) + b"\x80\x05N.N",
-        struct.pack("!I", 5000) + b"9" * 5000, message(SMALL, b"abcdefghijk"), message({**SMALL, "rows": -2}),
-        message({**SMALL, "rows": 60_000, "columns": 60_000}), message({**SMALL, "rows": True}),
-        message({**SMALL, "rows": 2.0}), message({**SMALL, "rows": 0}), message({**SMALL, "channels": 2}),
-        message({**SMALL, "bits": 12}), message({**SMALL, "bits": None}), message({"reason": [1]}),
-    ],
-)  # fmt: skip
-def test_what_no_decoder_would_answer_ends_it(answered, answer):
-    with pytest.raises((EOFError, OSError)):
-        answered(answer)
-
-
-def test_a_description_holds_only_spacing_that_can_be(answered):
-    header = {"rows": 2, "columns": 3, "frames": 1, "pixel_spacing": [float("nan"), "<script>"]}
-    assert answered(message(header), decoding._DESCRIBE) == decoding.Description(2, 3, 1, None)
-
-
-def test_a_decoder_that_answers_bit_by_bit_is_given_up_all_the_same(tmp_path, monkeypatch):
-    monkeypatch.setattr(decoding, "_SECONDS", 0.3)
-    ours, theirs = socket.socketpair()
-    process = object.__new__(decoding._Process)
-    process._connection = ours
-    stopping = threading.Event()
-
-    def drip() -> None:
-        theirs.sendall(struct.pack("!I", 60_000))
-        while not stopping.wait(0.02):
-            theirs.sendall(b"[")
-
-    thread = threading.Thread(target=drip)
-    with ours, theirs:
-        thread.start()
-        try:
-            with pytest.raises(TimeoutError):
-                process.ask(tmp_path / "a.dcm", 0)
-        finally:
-            stopping.set()
-            thread.join(60)
+    closing.join()
 
 
 def test_the_memory_of_frames_is_bounded(decoder, tmp_path):

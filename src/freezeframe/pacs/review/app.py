@@ -61,7 +61,7 @@ def make_app(
     app.include_router(api_feedback.router(database, access))
     app.include_router(api_dashboard.router(database, access))
     if keeper is not None:
-        app.include_router(web_store.router(keeper, configuration, access.sender))
+        app.include_router(web_store.router(keeper, database, configuration, access.sender))
     for router in extra_routers:
         app.include_router(router)
     app.include_router(page.router())  # the last, since it answers whatever is left
