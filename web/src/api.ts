@@ -15,6 +15,16 @@ export interface Alarm {
   key: string;
   since: number;
   detail: string;
+  /** Where it is of drift. */
+  signal?: {
+    bundle: string;
+    name: string;
+    value: number | null;
+    low: number | null;
+    high: number | null;
+    usual: number | null;
+    newest: number | null;
+  };
 }
 
 export interface NodeState {
@@ -255,4 +265,5 @@ export const urls = {
     `/api/results/${result}/heat-maps/${encodeURIComponent(uid)}/${frame}`,
   feedback: (result: number) => `/api/results/${result}/feedback`,
   retry: (delivery: number) => `/api/deliveries/${delivery}/retry`,
+  withhold: (delivery: number) => `/api/deliveries/${delivery}/withhold`,
 };

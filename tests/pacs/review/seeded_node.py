@@ -98,26 +98,18 @@ def seed(folder: Path, now: float, history: int = 60, **fields: Any) -> SeededNo
     return node
 
 
+SIGNALS = (
+    Signal("default", "positive rate (own)", "within", 0.31, 0.18, 0.44, 0.3, 0.31, 200, 200),
+    Signal("default", "input mean (own)", "within", 0.52, 0.38, 0.62, 0.47, 0.48, 200, 200),
+    Signal("default", "scores (training)", "outside", 0.21, 0.0, 0.17, 0.28, 0.41, 200, 200, 1.79e9, True),
+    Signal("default", "disagreement (own)", "collecting", None, None, None, None, None, 120, 500),
+)
 DRIFT: dict[str, Any] = {
-    "signals": [
-        asdict(signal)
-        for signal in (
-            Signal("default", "positive rate (own)", "within", 0.31, 0.18, 0.44, 0.3, 0.31, 200, 200),
-            Signal("default", "mean (own)", "within", 0.52, 0.38, 0.62, 0.47, 0.48, 200, 200),
-            Signal(
-                "default", "score (training)", "outside", 0.21, 0.0, 0.17, 0.28, 0.41, 200, 200, 1.79e9, True
-            ),
-            Signal(
-                "default", "member disagreement (own)", "collecting", None, None, None, None, None, 120, 500
-            ),
-        )
-    ],
+    "signals": [asdict(signal) for signal in SIGNALS],
     "alarms": [
-        {
-            "key": "default: score (training)",
-            "since": 1.79e9,
-            "detail": "0.21 is outside of 0 to 0.17.",
-        }
+        {"key": signal.key, "since": signal.since, "detail": signal.sentence(), "signal": asdict(signal)}
+        for signal in SIGNALS
+        if signal.alarm
     ],
 }
 

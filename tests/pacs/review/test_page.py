@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,7 +22,20 @@ from seeded_node import CARD_BOX, DRIFT
 from sqlalchemy import select
 
 from freezeframe.pacs.review.page import FOLDER
-from freezeframe.pacs.tables import QUARANTINED, Cursor, Delivery, Feedback, Job, Login, Result, Study
+from freezeframe.pacs.security import audit
+from freezeframe.pacs.tables import (
+    DELIVERY_WAITING,
+    DELIVERY_WITHHELD,
+    QUARANTINED,
+    Cursor,
+    Delivery,
+    Feedback,
+    Job,
+    Login,
+    Result,
+    ResultObject,
+    Study,
+)
 
 expect.set_options(timeout=1000 * SECONDS)
 SIZES = [(1920, 1080), (1024, 768), (768, 1024)]
@@ -478,8 +492,12 @@ def test_the_dashboard_shows_the_numbers_of_the_node(served, browser):
         assert over_time.locator("circle").count() == sum(
             week["sensitivity"]["value"] is not None for week in answer["over_time"]
         )
-        expect(page.locator(".card").filter(has_text="Drift")).to_contain_text("score (training)")
-        expect(page.locator(".alarms")).to_contain_text("default: score (training)")
+        expect(page.locator(".card").filter(has_text="Drift")).to_contain_text(
+            "scores (against the validation images)"
+        )
+        alarm = page.locator(".alarms")
+        expect(alarm).to_contain_text("default: scores (against the validation images)")
+        expect(alarm).to_contain_text("0.21, limits 0 to 0.17 (mean 0.41, usual 0.28).")
         page.get_by_role("button", name="30 days").click()
         days = page.get_by_role("img", name="Studies a day")
         expect(days.locator("g > title")).to_have_count(30)
@@ -490,6 +508,55 @@ def test_administrators_read_the_audit_trail(served, browser):
         page.goto(f"{served.address}/audit")
         expect(page.locator(".audit")).to_contain_text("audit trail read")
         expect(page.locator(".audit")).to_contain_text("users changed")
+
+
+def test_alarms_and_the_audit_trail_come_in_the_readers_language(served, browser):
+    with served.page(browser, user="admin-1") as page:
+        page.goto(f"{served.address}/dashboard")
+        page.locator(".languages button[lang=es]").click()
+        expect(page.locator(".alarms")).to_contain_text("probabilidades (frente a las de validación)")
+        expect(page.locator(".alarms")).to_contain_text(
+            "0,21, límites de 0 a 0,17 (media 0,41, habitual 0,28)."
+        )
+        expect(page.locator(".card").filter(has_text="Deriva")).to_contain_text("entrada: mean")
+        page.goto(f"{served.address}/audit")
+        expect(page.locator(".audit")).to_contain_text("registro de auditoría leído")
+
+
+@pytest.mark.parametrize("language", ["en", "es"])
+def test_whatever_can_be_in_the_audit_trail_has_words(language):
+    words = (Path(__file__).parents[3] / "web" / "src" / "words" / f"{language}.ts").read_text()
+    said = [value for name, value in vars(audit).items() if name.isupper() and isinstance(value, str)]
+    said = [
+        value for value in said if value not in (audit.NODE, audit.SUCCESS, audit.FAILURE, audit.BEGINNING)
+    ]
+    assert len(said) > 20
+    assert not [value for value in said if f"  audit_{value.replace(' ', '_')}: " not in words]
+
+
+def test_an_administrator_withholds_a_delivery(served, browser):
+    with served.node.database.transaction() as session:
+        row = session.scalars(select(Delivery).where(Delivery.state == DELIVERY_WAITING)).first()
+        delivery, result = row.id, session.get_one(ResultObject, row.object_id).result_id
+        study = session.get_one(Study, session.get_one(Result, result).study_id)
+        address, state = f"{served.address}/study/{study.study_uid}", study.state
+    with served.page(browser, user="reader-1") as page:
+        page.goto(address)
+        expect(page.locator(".deliveries li").first).to_be_attached()
+        expect(page.get_by_role("button", name="Withhold")).to_have_count(0)
+    with served.page(browser, user="admin-1") as page:
+        page.goto(address)
+        page.get_by_role("button", name="Withhold", exact=True).first.click()
+        expect(page.locator(".deliveries")).to_contain_text("It will not be sent.")
+        page.get_by_role("button", name="Cancel").click()
+        page.get_by_role("button", name="Withhold", exact=True).first.click()
+        page.get_by_role("button", name="Yes, withhold").click()
+        expect(page.locator(".deliveries")).to_contain_text("Withheld")
+    with served.node.database.transaction() as session:
+        held = session.scalars(select(Delivery).where(Delivery.state == DELIVERY_WITHHELD)).one()
+        assert held.id == delivery
+        held.state, held.reason = DELIVERY_WAITING, "The connection was refused."
+        session.get_one(Study, study.id).state = state
 
 
 def test_what_the_wheel_carries_is_small_and_has_no_source_maps():

@@ -2,7 +2,7 @@ import { useState } from "preact/hooks";
 import type { AuditEntry, Me } from "../api";
 import { useLoaded } from "../hooks";
 import { clock } from "../words/format";
-import { say } from "../words/language";
+import { say, sayOf } from "../words/language";
 
 const PAGE = 200;
 
@@ -34,7 +34,7 @@ export function AuditPage(props: { me: Me }) {
               <td>{entry.id}</td>
               <td>{clock(entry.at)}</td>
               <td>{entry.who}</td>
-              <td>{entry.what}</td>
+              <td>{sayOf("audit", entry.what)}</td>
               <td class="hash">{entry.target}</td>
               <td>
                 {entry.outcome === "success"

@@ -5,7 +5,7 @@ import { useLoaded } from "../hooks";
 import { Bars, Shares, type Line } from "../parts/charts";
 import { StateChip } from "../parts/chips";
 import { clock, number, percent, span } from "../words/format";
-import { say } from "../words/language";
+import { say, saySignal } from "../words/language";
 
 const PERIODS = [
   [30, "days30"],
@@ -47,7 +47,7 @@ export function DashboardPage(props: { alarms: Alarm[]; me: Me; acknowledged: ()
         <ul class="alarms">
           {props.alarms.map((alarm) => (
             <li key={alarm.key}>
-              <b>{alarm.key}</b> {alarm.detail} <span class="quiet">{say("since", { time: clock(alarm.since) })}</span>
+              <AlarmText alarm={alarm} /> <span class="quiet">{say("since", { time: clock(alarm.since) })}</span>
               {props.me.role === "admin" && (
                 <button type="button" onClick={() => void acknowledge(alarm)}>
                   {say("acknowledge")}
@@ -269,7 +269,7 @@ function Drift(props: { data: Dashboard }) {
             {signals.map((signal) => (
               <tr key={`${signal.bundle}: ${signal.name}`}>
                 <th scope="row">
-                  {signal.name}
+                  {saySignal(signal.name)}
                   <small>{signal.bundle}</small>
                 </th>
                 <td>{number(signal.value, 3)}</td>
@@ -291,5 +291,24 @@ function Drift(props: { data: Dashboard }) {
         </table>
       )}
     </Card>
+  );
+}
+
+function AlarmText(props: { alarm: Alarm }) {
+  const { key, detail, signal } = props.alarm;
+  if (!signal)
+    return (
+      <>
+        <b>{key}</b> {detail}
+      </>
+    );
+  const values = { value: number(signal.value, 3), low: number(signal.low, 3), high: number(signal.high, 3) };
+  return (
+    <>
+      <b>
+        {signal.bundle}: {saySignal(signal.name)}
+      </b>{" "}
+      {say("alarmDetail", { ...values, newest: number(signal.newest, 3), usual: number(signal.usual, 3) })}
+    </>
   );
 }

@@ -154,11 +154,13 @@ function Members(props: { image: ImageReading; result: Result }) {
 
 function Deliveries(props: { deliveries: Delivery[]; me: Me; changed: () => void }) {
   const [problem, setProblem] = useState("");
+  const [asked, setAsked] = useState<number | null>(null);
   if (props.deliveries.length === 0) return <p class="quiet">{say("noDeliveries")}</p>;
-  const retry = async (id: number) => {
+  const act = async (url: string) => {
     setProblem("");
+    setAsked(null);
     try {
-      await post(urls.retry(id));
+      await post(url);
       props.changed();
     } catch (error) {
       setProblem(say("failed", { detail: (error as Error).message }));
@@ -178,9 +180,26 @@ function Deliveries(props: { deliveries: Delivery[]; me: Me; changed: () => void
             )}
             {delivery.reason && <small class="reason">{delivery.reason}</small>}
             {props.me.role === "admin" && (delivery.state === "waiting" || delivery.state === "sent") && (
-              <button type="button" class="small" onClick={() => void retry(delivery.id)}>
-                {say("retry")}
-              </button>
+              <>
+                <button type="button" class="small" onClick={() => void act(urls.retry(delivery.id))}>
+                  {say("retry")}
+                </button>
+                {asked === delivery.id ? (
+                  <>
+                    <small role="alert">{say("withholdSure")}</small>
+                    <button type="button" class="small" onClick={() => void act(urls.withhold(delivery.id))}>
+                      {say("withholdYes")}
+                    </button>
+                    <button type="button" class="small" onClick={() => setAsked(null)}>
+                      {say("cancel")}
+                    </button>
+                  </>
+                ) : (
+                  <button type="button" class="small" onClick={() => setAsked(delivery.id)}>
+                    {say("withhold")}
+                  </button>
+                )}
+              </>
             )}
           </li>
         ))}

@@ -33,8 +33,17 @@ export function say(key: keyof Words, values: Record<string, string | number> = 
   return TABLES[current][key].replace(/\{(\w+)\}/g, (whole, name: string) => String(values[name] ?? whole));
 }
 
-/** A state, outcome or verdict in words; as it came where there are none for it. */
-export function sayOf(kind: "state" | "outcome" | "verdict", value: string): string {
-  const key = `${kind}_${value}`;
+/** A state, outcome, verdict, signal or line of the audit trail in words; as it came where there are none for it. */
+export function sayOf(kind: "state" | "outcome" | "verdict" | "audit" | "signal", value: string): string {
+  const key = `${kind}_${value.replaceAll(" ", "_")}`;
   return key in en ? say(key as keyof Words) : value;
+}
+
+/** What drift is watched on, such as `input contrast (own)`. */
+export function saySignal(name: string): string {
+  const found = /^(input )?(.+) \((own|training)\)$/.exec(name);
+  if (!found) return name;
+  const [, input, property = "", reference = ""] = found;
+  const named = input ? say("signal_input", { name: property }) : sayOf("signal", property);
+  return `${named} (${sayOf("signal", reference)})`;
 }

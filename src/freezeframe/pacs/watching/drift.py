@@ -124,7 +124,7 @@ def _value(session: Session, signals: list[Signal], counts: dict[str, Count]) ->
     return {
         "signals": [asdict(signal) for signal in signals],
         "alarms": [
-            {"key": signal.key, "since": signal.since, "detail": signal.sentence()}
+            {"key": signal.key, "since": signal.since, "detail": signal.sentence(), "signal": asdict(signal)}
             for signal in signals
             if signal.alarm and not signal.acknowledged
         ],
