@@ -218,6 +218,7 @@ def test_a_number_that_can_not_be_taken_out_keeps_the_image_in(original):
 
 
 def test_a_name_in_the_bytes_of_the_pixels_keeps_the_image_in(original):
+    original.BitsStored, original.HighBit = 16, 15  # so that no bits are cleared
     pixels = bytearray(original.PixelData)
     pixels[1000:1009] = b"HOSP-4711"
     original.PixelData = bytes(pixels)
@@ -227,6 +228,7 @@ def test_a_name_in_the_bytes_of_the_pixels_keeps_the_image_in(original):
 
 def test_short_words_that_pixels_hold_by_chance_are_no_reason_to_leave_an_image_out(original):
     original.PatientName = "ABCD^EFG"
+    original.BitsStored, original.HighBit = 16, 15
     pixels = bytearray(len(original.PixelData))  # black from the first pixel on, as the preamble is
     pixels[1000:1006] = b" ABCD "
     original.PixelData = bytes(pixels)
@@ -289,6 +291,46 @@ def test_colour_images_are_blanked_too(original):
     result = clean(original, stations=stations(blank=[[0, 0, 40, 10]])).pixel_array
     assert result[:10].max() == 0
     assert result[10:].min() == 200
+
+
+def with_an_overlay_in(bits: int, original: Dataset, signed: bool) -> np.ndarray:
+    """Give an image values of 12 bits, left and right of zero where signed, and a name in other bits; the values."""
+    rows, columns = 20, 30
+    values = np.arange(rows * columns).reshape(rows, columns) * 6
+    values = (values - 2048 if signed else values).astype(np.int16 if signed else np.uint16)
+    drawn = np.zeros((rows, columns), np.uint16)
+    drawn[5:9, 3:20] = 1 << bits
+    original.set_pixel_data(values, "MONOCHROME2", 12, generate_instance_uid=False)
+    original.PixelData = (values.view(np.uint16) & 0x0FFF | drawn).tobytes()
+    original[0x6000, 0x0102] = pydicom.DataElement(0x60000102, "US", bits)
+    return values
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("bits", [12, 15])
+def test_an_overlay_in_unused_bits_goes_and_the_values_stay(original, bits, signed):
+    values = with_an_overlay_in(bits, original, signed)
+    stored = np.frombuffer(clean(original).PixelData, np.int16 if signed else np.uint16)
+    assert np.array_equal(stored, values.ravel())
+
+
+def test_values_that_stand_in_the_upper_bits_stay(original):
+    values = with_an_overlay_in(12, original, signed=False) << 4
+    original.HighBit, original.PixelData = 15, (values | 0b1001).tobytes()
+    assert clean(original).PixelData == values.tobytes()
+
+
+def test_an_image_without_unused_bits_stays_byte_for_byte(original):
+    pixels = np.arange(600, dtype=np.uint16).reshape(20, 30) * 100
+    original.set_pixel_data(pixels, "MONOCHROME2", 16, generate_instance_uid=False)
+    assert clean(original).PixelData == pixels.tobytes()
+
+
+def test_an_overlay_in_compressed_pixels_keeps_the_image_in(original):
+    with_an_overlay_in(12, original, signed=False)
+    original.compress(RLELossless, generate_instance_uid=False)
+    with pytest.raises(BurnedInError, match="overlay"):
+        deidentify(original, PSEUDONYMS)
 
 
 def test_burned_in_text_of_an_unknown_station_keeps_the_image_in(original):

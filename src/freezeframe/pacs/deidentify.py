@@ -12,7 +12,7 @@ from pydicom.multival import MultiValue
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from freezeframe.errors import FreezeframeError
-from freezeframe.pacs.deidentify_regions import Stations
+from freezeframe.pacs.deidentify_regions import Stations, clear_unused_bits
 from freezeframe.pacs.deidentify_rules import EDITION, Dates, Rules
 from freezeframe.pacs.deidentify_salt import Pseudonyms
 from freezeframe.pacs.intake.offered import IMPLEMENTATION_CLASS_UID
@@ -85,12 +85,13 @@ def deidentify(
     NotCleanError
         If it has no pixels, or a value that tells who the patient is would be left.
     BurnedInError
-        If text may be burned in, and no station of the table fits.
+        If text may be burned in, and no station of the table fits, or an overlay is drawn in compressed pixels.
 
     Notes
     -----
-    Beyond the profile, elements that the data dictionary has not go, and so do curves, overlays, and every text in
-    which a name or number of the patient stands; file meta information and preamble are made anew.
+    Beyond the profile, elements that the data dictionary has not go, and so do curves, overlays, also those in unused
+    bits of the pixels, and every text in which a name or number of the patient stands; file meta information and
+    preamble are made anew.
     """
     if "PixelData" not in original:
         raise NotCleanError("it has no pixels")
@@ -102,6 +103,7 @@ def deidentify(
         pseudonyms.site(str(original.get("InstitutionName", "") or "")),
     )
     cleaned_pixels = (stations or Stations()).clean(dataset)
+    clear_unused_bits(dataset)
     Rules(pseudonyms, identity, dates).apply(dataset)
     _drop_copies(dataset, secrets)
 

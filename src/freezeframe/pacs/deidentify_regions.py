@@ -12,6 +12,7 @@ from freezeframe import files
 from freezeframe.errors import FreezeframeError, UserError
 
 ATTRIBUTES = ("Manufacturer", "ManufacturerModelName", "StationName", "Modality", "SOPClassUID")
+_OVERLAY_BIT = 0x0102
 _SECONDARY_CAPTURES = "1.2.840.10008.5.1.4.1.1.7"
 """SOP class, and the root of the multi-frame ones."""
 
@@ -156,3 +157,40 @@ def _black(dataset: Dataset) -> np.ndarray | int:
     if photometric.startswith("YBR"):
         return np.array([0, 128, 128])
     return highest if photometric == "MONOCHROME1" else lowest if photometric == "MONOCHROME2" else 0
+
+
+def clear_unused_bits(dataset: Dataset) -> None:
+    """Clear the bits of each sample that are not of the image.
+
+    Older systems drew overlays there (PS3.5, section 8.1.2). The values of the image stay, negative ones too.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        With its pixels and its original header; it is changed.
+
+    Raises
+    ------
+    BurnedInError
+        If an overlay is drawn in compressed pixels.
+    """
+    allocated, stored = int(dataset.get("BitsAllocated", 0) or 0), int(dataset.get("BitsStored", 0) or 0)
+    high = int(dataset.get("HighBit", stored - 1) or 0)
+    if allocated not in (8, 16, 32) or not 0 < stored < allocated:
+        return  # there are none to spare
+    if not stored <= high + 1 <= allocated:
+        high = stored - 1  # what decoders take for granted
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if syntax.is_encapsulated:
+        elements = (element for element in dataset if element.tag.group & 0xFF01 == 0x6000)
+        if any(element.tag.element == _OVERLAY_BIT and element.value for element in elements):
+            raise BurnedInError("an overlay is drawn in its compressed pixels")
+        return
+    kind, order = (
+        "i" if dataset.get("PixelRepresentation", 0) else "u",
+        "<" if syntax.is_little_endian else ">",
+    )
+    size = allocated // 8
+    samples = np.frombuffer(dataset.PixelData, f"{order}{kind}{size}", len(dataset.PixelData) // size)
+    cleared = samples << (allocated - 1 - high) >> (allocated - stored) << (high + 1 - stored)
+    dataset.PixelData = cleared.astype(samples.dtype).tobytes() + dataset.PixelData[samples.nbytes :]
