@@ -283,6 +283,9 @@ class Retention(Section):
     image_days: Annotated[float, Field(ge=0)] | None = Field(
         default=30, description="after all deliveries of a study; null keeps images"
     )
+    refused_days: Annotated[float, Field(ge=0)] | None = Field(
+        default=90, description="of files that were put aside in the folder refused; null keeps them"
+    )
     least_free_gigabytes: Annotated[float, Field(ge=0)] = Field(
         default=1, description="below it images are no longer taken"
     )

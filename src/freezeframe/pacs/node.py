@@ -23,7 +23,7 @@ from freezeframe.pacs.configuration import NodeConfiguration, QueryPull, Source,
 from freezeframe.pacs.database import Database, make_private, open_database
 from freezeframe.pacs.delivery import outbox
 from freezeframe.pacs.delivery.commitment import committed
-from freezeframe.pacs.delivery.retention import delete_due
+from freezeframe.pacs.delivery.retention import delete_all_due
 from freezeframe.pacs.intake.association import DicomService
 from freezeframe.pacs.intake.keeping import Keeper
 from freezeframe.pacs.intake.pulling import Puller
@@ -230,7 +230,9 @@ class Node:
                 puller = _puller(source, database, configuration, keeper)
                 repeat(f"source-{source.name}", puller.step, min(source.seconds, 1.0))
             repeat(
-                "retention", lambda now: delete_due(database, configuration, now), SECONDS_BETWEEN_RETENTION
+                "retention",
+                lambda now: delete_all_due(database, configuration, now),
+                SECONDS_BETWEEN_RETENTION,
             )
             repeat("drift", lambda now: drift.look(database, configuration, now), SECONDS_BETWEEN_DRIFT)
             repeat("audit", Forwarder(database, configuration).step, 1.0)

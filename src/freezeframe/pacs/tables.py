@@ -106,7 +106,7 @@ class Refused(Base):
     __tablename__ = "refused_files"
     id: Mapped[int] = mapped_column(primary_key=True)
     sop_instance_uid: Mapped[str] = mapped_column(UID, default="")
-    path: Mapped[str] = mapped_column(String(300))
+    path: Mapped[str] = mapped_column(String(300), doc="below the node's folder; '' once it was deleted")
     sha256: Mapped[str] = mapped_column(String(64))
     source: Mapped[str] = mapped_column(String(32))
     calling_ae: Mapped[str] = mapped_column(String(16), default="")

@@ -24,7 +24,8 @@ from freezeframe.pacs.database import open_database
 from freezeframe.pacs.intake import parts
 from freezeframe.pacs.intake.keeping import Keeper
 from freezeframe.pacs.intake.web_store import router
-from freezeframe.pacs.tables import Image, Study
+from freezeframe.pacs.security import audit
+from freezeframe.pacs.tables import AuditEntry, Image, Study
 
 FAILURE, FAILED, REFERENCED, OTHERS = "00081197", "00081198", "00081199", "0008119A"
 
@@ -47,12 +48,13 @@ def start(tmp_path, **fields) -> Iterator[Store]:
     configuration = configured(tmp_path / "node", **fields)
     database = open_database(configuration)
 
-    def authorise(request: Request) -> None:
+    def authorise(request: Request) -> str:
         if request.headers.get("authorization") != "Bearer good":
             raise HTTPException(401, "who is it?")
+        return "gateway"
 
     app = FastAPI()
-    app.include_router(router(Keeper(database, configuration), configuration, authorise))
+    app.include_router(router(Keeper(database, configuration), database, configuration, authorise))
     with serving(app) as url:
         yield Store(f"{url}/dicom-web", configuration.folder, database)
     database.close()
@@ -241,6 +243,28 @@ def test_what_was_whole_before_the_body_broke_off_is_kept_and_nothing_else(store
     assert post(store, body[:-40]).status_code == 400
     assert store.images() == [make_image(1).SOPInstanceUID]
     assert store.leftovers() == []
+
+
+def received(store: Store) -> list[tuple[str, str, str]]:
+    query = select(AuditEntry).where(AuditEntry.what == audit.IMAGES_RECEIVED).order_by(AuditEntry.id)
+    with store.database.reading() as session:
+        return [(line.who, line.target, line.detail) for line in session.scalars(query)]
+
+
+def test_the_audit_trail_says_who_stored_how_many_images_of_which_study(store):
+    images = [make_image(1, number=1), make_image(1, number=2), make_image(2), make_image(2)]
+    assert post(store, multipart(*map(as_bytes, images), b"nothing")).status_code == 202
+    first, second = images[0].StudyInstanceUID, images[2].StudyInstanceUID
+    expected = [("gateway", first, "2 images"), ("gateway", second, "1 images")]
+    assert received(store) == expected
+    assert post(store, multipart(as_bytes(images[0]))).status_code == 200  # which was known
+    assert received(store) == expected
+
+
+def test_what_was_kept_of_a_body_that_broke_off_is_in_the_audit_trail(store):
+    body = multipart(as_bytes(make_image(1)), as_bytes(make_image(2)))
+    assert post(store, body[:-40]).status_code == 400
+    assert received(store) == [("gateway", make_image(1).StudyInstanceUID, "1 images")]
 
 
 def test_a_sender_that_goes_away_leaves_nothing_behind(store):

@@ -1,7 +1,8 @@
-"""What is deleted: images, some days after all that was made of them is delivered. Nothing else is.
+"""What is deleted: images, some days after all that was made of them is delivered, and files that were put aside.
 
-Rows first, files second: a kill between them leaves files whose rows say that they are deleted, which the
-reconciliation at the next start takes away.
+Of images rows first, files second: a kill between them leaves files whose rows say that they are deleted, which the
+reconciliation at the next start takes away. Of files that were put aside the file first, then the row: nothing is
+made of them, so that a row without its file does no harm until it is looked at again.
 """
 
 import logging
@@ -24,6 +25,7 @@ from freezeframe.pacs.tables import (
     Delivery,
     Image,
     Job,
+    Refused,
     Result,
     ResultObject,
     Study,
@@ -34,6 +36,12 @@ DAY = 86400.0
 STUDIES_AT_ONCE = 20
 MOST_STUDIES = 1000
 """Of one call, so that it ends."""
+FILES_AT_ONCE = 200
+
+
+def delete_all_due(database: Database, configuration: NodeConfiguration, now: float) -> int:
+    """Delete what `delete_due` and `delete_refused` delete; return how many files."""
+    return delete_due(database, configuration, now) + delete_refused(database, configuration, now)
 
 
 def delete_due(database: Database, configuration: NodeConfiguration, now: float) -> int:
@@ -68,6 +76,48 @@ def delete_due(database: Database, configuration: NodeConfiguration, now: float)
     return deleted
 
 
+def delete_refused(database: Database, configuration: NodeConfiguration, now: float) -> int:
+    """Delete the files that were put aside `retention.refused_days` ago; return how many. Their rows stay.
+
+    Parameters
+    ----------
+    database, configuration : Database, NodeConfiguration
+        Of the node.
+    now : float
+        Seconds since 1970.
+    """
+    days = configuration.retention.refused_days
+    if days is None:
+        return 0
+    due = select(Refused).where(Refused.path != "", Refused.received_at <= now - days * DAY)
+    due = due.order_by(Refused.id).limit(FILES_AT_ONCE)
+    with database.reading() as session:
+        if session.scalars(due).first() is None:
+            return 0
+    with database.transaction() as session:
+        rows = [
+            row
+            for row in session.scalars(due.with_for_update(skip_locked=True))
+            if _unlink_refused(configuration.folder / row.path)
+        ]
+        for row in rows:
+            row.path = ""
+        if rows:
+            detail = f"{len(rows)} files that were put aside"
+            audit.record(session, audit.NODE, audit.IMAGES_DELETED, detail=detail, now=now)
+    return len(rows)
+
+
+def _unlink_refused(path: Path) -> bool:
+    try:
+        path.unlink(missing_ok=True)
+        files.sync_folder(path.parent)
+    except OSError as error:
+        LOGGER.error("A file that was put aside could not be deleted.", extra={"reason": error.strerror})
+        return False
+    return True
+
+
 def _mark(
     database: Database, root: Path, now: float, before: float
 ) -> list[tuple[Path, tuple[int, int] | None]]:
@@ -97,7 +147,9 @@ def _mark_study(
         image.deleted_at = now
         marked.append((path, _identity(path)))
     session.flush()
-    audit.record(session, "node", audit.IMAGES_DELETED, study_uid, detail=f"{len(marked)} images", now=now)
+    audit.record(
+        session, audit.NODE, audit.IMAGES_DELETED, study_uid, detail=f"{len(marked)} images", now=now
+    )
     LOGGER.info("Images are deleted.", extra={"study_uid": study_uid})
     return marked
 

@@ -34,12 +34,15 @@ class Outcome:
         Status of PS3.4, table B.2-1; None where the image is kept, now or before.
     is_new : bool
         Whether it was not there before.
+    study_uid : str
+        That it was kept in; '' where it was not.
     """
 
     sop_class_uid: str
     sop_instance_uid: str
     failure: int | None
     is_new: bool = False
+    study_uid: str = ""
 
 
 class PartKeeper:
@@ -132,9 +135,11 @@ class PartKeeper:
             elif self._study_uid not in (None, header.study.study_uid):
                 failure = commands.MISMATCH
             if failure is None:
-                state = self._keeper.keep(path, self._origin).state
-                failure = commands.OTHER_BYTES if state == "refused" else None
-                return Outcome(sop_class_uid, sop_instance_uid, failure, is_new=state == "kept")
+                kept = self._keeper.keep(path, self._origin)
+                if kept.state == "refused":
+                    return Outcome(sop_class_uid, sop_instance_uid, commands.OTHER_BYTES)
+                is_new = kept.state == "kept"
+                return Outcome(sop_class_uid, sop_instance_uid, None, is_new, kept.study_uid)
         except NotAnImageError:
             failure = commands.CANNOT_UNDERSTAND
         except (CannotKeepError, OSError):

@@ -1,20 +1,24 @@
 """STOW-RS: images by HTTP (PS3.18, section 10.5)."""
 
 import logging
+from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.requests import ClientDisconnect
 
 from freezeframe.pacs import uids
 from freezeframe.pacs.configuration import UPLOADED, NodeConfiguration
+from freezeframe.pacs.database import Database
 from freezeframe.pacs.intake import commands
 from freezeframe.pacs.intake.keeping import Keeper, Origin
 from freezeframe.pacs.intake.multipart import DICOM, BrokenMultipartError, MultipartReader, media_type
 from freezeframe.pacs.intake.parts import Outcome, PartKeeper, TooLargeError
+from freezeframe.pacs.security import audit
 from freezeframe.pacs.watching.counters import REFUSALS
 
 JSON = "application/dicom+json"
@@ -27,7 +31,9 @@ _REFERENCED, _FAILED, _OTHER_FAILURES = "00081199", "00081198", "0008119A"
 _log = logging.getLogger(__name__)
 
 
-def router(keeper: Keeper, configuration: NodeConfiguration, authorise: Callable[..., Any]) -> APIRouter:
+def router(
+    keeper: Keeper, database: Database, configuration: NodeConfiguration, authorise: Callable[..., str]
+) -> APIRouter:
     """Return ``POST /dicom-web/studies`` and ``POST /dicom-web/studies/{study}``.
 
     An image is durable before its sender learns of it. The answers are 200 where all are kept, 202 where some are, 409
@@ -38,32 +44,42 @@ def router(keeper: Keeper, configuration: NodeConfiguration, authorise: Callable
     ----------
     keeper : Keeper
         Of the node's folder.
+    database : Database
+        Whose audit trail says who stored how many images of which study.
     configuration : NodeConfiguration
         No routes are made where ``web.stow`` is false.
     authorise : callable
-        FastAPI dependency that raises where the caller may not store.
+        FastAPI dependency that raises where the caller may not store, and returns the user's name.
     """
-    routes = APIRouter(prefix="/dicom-web", dependencies=[Depends(authorise)])
+    routes = APIRouter(prefix="/dicom-web")
     if configuration.web is None or not configuration.web.stow:
         return routes
 
     @routes.post("/studies")
-    async def store(request: Request) -> JSONResponse:
-        return await _store(request, keeper, None)
+    async def store(request: Request, user: Annotated[str, Depends(authorise)]) -> JSONResponse:
+        return await kept(request, user, None)
 
     @routes.post("/studies/{study_uid}")
-    async def store_in_study(request: Request, study_uid: str) -> JSONResponse:
+    async def store_in_study(
+        request: Request, study_uid: str, user: Annotated[str, Depends(authorise)]
+    ) -> JSONResponse:
         try:
-            return await _store(request, keeper, uids.checked(study_uid))
+            return await kept(request, user, uids.checked(study_uid))
         except uids.InvalidUidError as error:
             raise HTTPException(400, str(error)) from None
+
+    async def kept(request: Request, user: str, study_uid: str | None) -> JSONResponse:
+        _check_accept(request)
+        sink = PartKeeper(keeper, Origin(UPLOADED), study_uid)
+        try:
+            return await _store(request, sink)
+        finally:  # also where the body broke off: what was whole before is kept
+            await run_in_threadpool(_audit, database, user, sink.outcomes)
 
     return routes
 
 
-async def _store(request: Request, keeper: Keeper, study_uid: str | None) -> JSONResponse:
-    _check_accept(request)
-    sink = PartKeeper(keeper, Origin(UPLOADED), study_uid)
+async def _store(request: Request, sink: PartKeeper) -> JSONResponse:
     body = _body(request, sink)
     try:
         gathered = bytearray()
@@ -90,6 +106,18 @@ async def _store(request: Request, keeper: Keeper, study_uid: str | None) -> JSO
             REFUSALS.labels("stow", f"{outcome.failure:04X}").inc()
     headers = {"Retry-After": str(RETRY_SECONDS)} if status == 503 else None
     return JSONResponse(_answer(sink.outcomes), status, headers, media_type=JSON)
+
+
+def _audit(database: Database, user: str, outcomes: list[Outcome]) -> None:
+    counts = Counter(outcome.study_uid for outcome in outcomes if outcome.is_new)
+    if not counts:
+        return
+    try:
+        with database.transaction() as session:
+            for study_uid, count in counts.items():
+                audit.record(session, user, audit.IMAGES_RECEIVED, study_uid, detail=f"{count} images")
+    except SQLAlchemyError as error:
+        _log.error("audit trail not written", extra={"reason": type(error).__name__})
 
 
 class _Whole:
