@@ -2,10 +2,18 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import gaussian_filter
 
-from freezeframe.imaging.borders import MaskBorderParameters, find_markers, mask_border
+from freezeframe.imaging.borders import (
+    BLURRED_EDGE,
+    MaskBorderParameters,
+    find_frame,
+    find_markers,
+    mask_border,
+)
 from freezeframe.imaging.hair import RemoveHairParameters, fill, find_hair, remove_hair
 from freezeframe.imaging.steps import Noted
 
@@ -127,3 +135,33 @@ def test_bright_ribs_at_the_side_are_no_letters():
         draw.line((10, row, 60, row + 20), fill=180, width=6)
         draw.line((170, row + 20, 215, row), fill=180, width=6)
     assert not find_markers(np.asarray(image) / np.float32(255), 0.3).any()
+
+
+def uniform_lines_all_at_once(lines: np.ndarray, tolerance: float) -> int:
+    """Count as `borders.find_frame` says, without its growing blocks."""
+    low, middle, high = np.quantile(lines, [0.02, 0.5, 0.98], axis=1)
+    other = (high - low > tolerance) | (np.abs(middle - middle[0]) > tolerance)
+    count = int(other.argmax()) if other.any() else len(lines)
+    return min(len(lines), count + max(2, round(BLURRED_EDGE * len(lines)))) if count else 0
+
+
+@given(
+    size=st.tuples(st.integers(1, 70), st.integers(1, 70)),
+    frame=st.tuples(*[st.integers(0, 40)] * 2),
+    steps=st.floats(0, 0.03),
+    seed=st.integers(0, 1000),
+)
+def test_a_frame_ends_where_it_ends_when_all_lines_are_looked_at_at_once(size, frame, steps, seed):
+    generator = np.random.default_rng(seed)
+    grey = generator.random(size, np.float32)
+    top, left = frame
+    grey[:top] = np.linspace(0, steps * 10, min(top, size[0]), dtype=np.float32)[:, None]
+    grey[:, :left] = 0.5
+    rows, columns = find_frame(grey, 0.02)
+    begin, end = uniform_lines_all_at_once(grey, 0.02), uniform_lines_all_at_once(grey[::-1], 0.02)
+    expected = slice(begin, max(begin, size[0] - end))
+    assert rows == expected
+    if grey[rows].size:
+        body = grey[rows].T
+        begin, end = uniform_lines_all_at_once(body, 0.02), uniform_lines_all_at_once(body[::-1], 0.02)
+        assert columns == slice(begin, max(begin, size[1] - end))
