@@ -68,6 +68,7 @@ def test_results_come_in_order_with_their_frames():
         ("short-0", "crashes its decoder (exit code 0)"),
         ("drip-0", "longer than 2 s"),
         ("junk-0", "answer is none"),
+        ("silent-0", "crashes its decoder (it went silent)"),
     ],
 )
 def test_what_goes_wrong_with_an_image_costs_this_one_only(name: str, reason: str):

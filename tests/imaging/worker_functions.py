@@ -82,7 +82,7 @@ class MakesAFolder:
         return os.mkdir, (str(self.path),)
 
 
-TAKEN_OVER = ("pickle", "huge", "short", "drip", "junk")
+TAKEN_OVER = ("pickle", "huge", "short", "drip", "junk", "silent")
 
 
 def take_over(what: str, path: Path) -> None:
@@ -94,7 +94,10 @@ def take_over(what: str, path: Path) -> None:
         "short": struct.pack("!Q", 100) + b"x",
         "drip": struct.pack("!Q", 100),
         "junk": struct.pack("!Q", 3) + b"\xc1\xc1\xc1",
-    }[what]
+    }.get(what, b"")
+    if what == "silent":
+        os.closerange(3, 64)
+        time.sleep(3600)
     for descriptor in range(3, 64):  # one of them is the socket to the parent
         with contextlib.suppress(OSError):
             os.write(descriptor, written)

@@ -333,6 +333,13 @@ def test_an_overlay_in_compressed_pixels_keeps_the_image_in(original):
         deidentify(original, PSEUDONYMS)
 
 
+def test_an_overlay_in_bits_that_are_the_images_keeps_it_in(original):
+    with_an_overlay_in(12, original, signed=False)
+    original.BitsStored, original.HighBit = 16, 15
+    with pytest.raises(BurnedInError, match="overlay"):
+        deidentify(original, PSEUDONYMS)
+
+
 def test_burned_in_text_of_an_unknown_station_keeps_the_image_in(original):
     original.BurnedInAnnotation = "YES"
     with pytest.raises(BurnedInError):

@@ -72,7 +72,7 @@ def _uniform(lines: np.ndarray, tolerance: float) -> int:
 
 def _leading(lines: np.ndarray, tolerance: float) -> int:
     """Count the lines at the beginning that are uniform and alike."""
-    outermost = np.quantile(lines[0], 0.5)
+    outermost = np.quantile(lines[:1], [0.5], axis=1)[0, 0]  # as of all lines, to the last bit
     # In growing blocks: most images have no frame, and sorting all their lines would take longer than the rest.
     start, size = 0, 4
     while start < len(lines):

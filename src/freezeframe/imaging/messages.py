@@ -1,7 +1,8 @@
 """What passes between this process and its worker processes: typed messages that are checked, never unpickled.
 
 A hostile image may take the process that decodes it over. So nothing a worker process says is believed: an answer has a
-largest size and a deadline, and becomes nothing but values of the types that the function's annotation promises.
+largest size and a deadline, and becomes nothing but values of the types that the function's annotation promises. A
+message is a header, MessagePack of at most `MOST_HEADER` bytes, with the arrays behind it as they lie in memory.
 """
 
 import socket
@@ -10,12 +11,19 @@ import time
 import typing
 from collections.abc import Callable
 from math import prod
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
 
-_LENGTH = struct.Struct("!Q")
+MOST_HEADER = 1 << 20
+"""Bytes; as objects they may take some hundred times as many."""
+MOST_REASON = 1000
+"""Characters."""
+_MOST_DIMENSIONS = 8
+_LENGTH, _HEADER_LENGTH = struct.Struct("!Q"), struct.Struct("!I")
+_ALIGNMENT = 16
+_FIRST_BLOCK = 1 << 20
 _ORDERS = ("<", ">")
 # Truth values and real numbers, by NumPy's names of them; NumPy's own reading of names is a parser of much more.
 _DTYPES = {
@@ -42,7 +50,7 @@ def send(connection: socket.socket, message: bytes) -> None:
 
 
 def receive(connection: socket.socket, most: int, deadline: float | None = None) -> bytearray:
-    """Receive a message.
+    """Receive a message; memory is taken as its bytes come, whatever length it claims.
 
     Parameters
     ----------
@@ -60,27 +68,32 @@ def receive(connection: socket.socket, most: int, deadline: float | None = None)
     EOFError, OSError
         If the other side is gone.
     BadMessage
-        If it is longer.
+        If it is longer, or than there is memory for.
     """
     (length,) = _LENGTH.unpack(_exactly(connection, _LENGTH.size, deadline))
     if length > most:
         raise BadMessage(f"a message of {length:,} bytes")
-    return _exactly(connection, length, deadline)
+    try:
+        return _exactly(connection, length, deadline)
+    except MemoryError as error:
+        raise BadMessage(f"no memory for a message of {length:,} bytes") from error
 
 
 def _exactly(connection: socket.socket, count: int, deadline: float | None) -> bytearray:
-    content = bytearray(count)
-    rest = memoryview(content)
-    while rest:
+    content, there = bytearray(min(count, _FIRST_BLOCK)), 0
+    while there < count:
+        if there == len(content):
+            content.extend(bytes(min(count, 2 * there) - there))
         if deadline is not None:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise TimeoutError
             connection.settimeout(left)
-        received = connection.recv_into(rest)
+        with memoryview(content) as view:
+            received = connection.recv_into(view[there:])
         if received == 0:
             raise EOFError
-        rest = rest[received:]
+        there += received
     return content
 
 
@@ -90,13 +103,31 @@ def encode(value: Any) -> bytes:
     Raises
     ------
     TypeError, ValueError
-        If there is anything else in it.
+        If there is anything else in it, or too much of it besides arrays.
     """
-    return _ENCODER.encode(value)
+    arrays: list[bytes] = []
+    end = 0
+
+    def hook(part: Any) -> Any:
+        nonlocal end
+        if isinstance(part, np.ndarray) and part.dtype.str in _DTYPES:
+            begin, content = end, part.tobytes()
+            arrays.append(content + bytes(-len(content) % _ALIGNMENT))
+            end += len(arrays[-1])
+            return part.dtype.str, part.shape, begin
+        if isinstance(part, np.generic) and part.dtype.str in _DTYPES:
+            return part.item()
+        raise TypeError(f"a {type(part).__name__} can't be sent")
+
+    header = msgspec.msgpack.encode(value, enc_hook=hook)
+    if len(header) > MOST_HEADER:
+        raise ValueError(f"{len(header):,} bytes besides arrays can't be sent")
+    padding = bytes(-(len(header) + _HEADER_LENGTH.size) % _ALIGNMENT)
+    return b"".join((_HEADER_LENGTH.pack(len(header)), header, padding, *arrays))
 
 
 class Decoder:
-    """Reads values of one type.
+    """Reads values of one type; for one thread.
 
     Parameters
     ----------
@@ -110,10 +141,11 @@ class Decoder:
     """
 
     def __init__(self, kind: Any) -> None:
-        self._decoder = msgspec.msgpack.Decoder(kind, dec_hook=_decode)
+        self._decoder = msgspec.msgpack.Decoder(kind, dec_hook=self._array)
+        self._message, self._body = bytearray(), 0
 
-    def decode(self, message: "bytes | bytearray | msgspec.Raw") -> Any:
-        """Return the value; arrays are copies, and can be written to.
+    def decode(self, message: bytearray) -> Any:
+        """Return the value; its arrays lie in the message, and can be written to.
 
         Raises
         ------
@@ -121,13 +153,38 @@ class Decoder:
             If it is none of the type.
         """
         try:
-            return self._decoder.decode(message)
-        except (ValueError, RecursionError) as error:  # msgspec's DecodeError is a ValueError
+            if len(message) < _HEADER_LENGTH.size:
+                raise ValueError("it is too short")
+            (length,) = _HEADER_LENGTH.unpack_from(message)
+            end = _HEADER_LENGTH.size + length
+            if length > MOST_HEADER or end > len(message):
+                raise ValueError("its header is too long")
+            self._message, self._body = message, end + -end % _ALIGNMENT
+            return self._decoder.decode(bytes(message[_HEADER_LENGTH.size : end]))
+        except (ValueError, RecursionError, MemoryError) as error:  # msgspec's DecodeError is a ValueError
             raise BadMessage(str(error)) from error
+        finally:
+            self._message = bytearray()
+
+    def _array(self, kind: type, value: Any) -> np.ndarray:
+        if kind is not np.ndarray:
+            raise TypeError(f"a {kind.__name__} can't be received")
+        name, shape, begin = value
+        dtype, sizes = _DTYPES.get(str(name)), tuple(shape)
+        if dtype is None or len(sizes) > _MOST_DIMENSIONS or type(begin) is not int or begin < 0:
+            raise ValueError("no such array can be")
+        if not all(type(size) is int and size >= 0 for size in sizes):
+            raise ValueError("no such array can be")
+        count, start = prod(sizes), self._body + begin
+        if count and start + count * dtype.itemsize > len(self._message):
+            raise ValueError("the array is larger than its message")
+        if not count:
+            return np.empty(sizes, dtype)
+        return np.frombuffer(self._message, dtype, count, start).reshape(sizes)
 
 
 class OutcomeDecoder:
-    """Reads what `success` and `failure` write.
+    """Reads what `success` and `failure` write; for one thread.
 
     Parameters
     ----------
@@ -141,10 +198,10 @@ class OutcomeDecoder:
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        self._both = Decoder(tuple[bool, msgspec.Raw])
-        self._result, self._reason = Decoder(_returned(function)), Decoder(str)
+        self._result = Decoder(_returned(function))
+        self._reason = Decoder(Annotated[str, msgspec.Meta(max_length=MOST_REASON)])
 
-    def decode(self, message: bytes | bytearray) -> tuple[bool, Any]:
+    def decode(self, message: bytearray) -> tuple[bool, Any]:
         """Return (True, result) or (False, reason).
 
         Raises
@@ -152,18 +209,24 @@ class OutcomeDecoder:
         BadMessage
             If it is neither.
         """
-        succeeded, value = self._both.decode(message)
-        return succeeded, (self._result if succeeded else self._reason).decode(value)
+        succeeded = bool(message) and message[0] == _SUCCESS[0]
+        if not succeeded and (not message or message[0] != _FAILURE[0]):
+            raise BadMessage("it is neither a result nor a reason")
+        del message[: len(_SUCCESS)]
+        return succeeded, (self._result if succeeded else self._reason).decode(message)
+
+
+_SUCCESS, _FAILURE = (bytes([first]) + bytes(_ALIGNMENT - 1) for first in (1, 0))
 
 
 def success(result: Any) -> bytes:
     """Write what a function has returned."""
-    return encode((True, result))
+    return _SUCCESS + encode(result)
 
 
 def failure(reason: str) -> bytes:
     """Write why there is nothing to return."""
-    return encode((False, reason.encode("utf-8", "backslashreplace").decode()))
+    return _FAILURE + encode(reason.encode("utf-8", "backslashreplace").decode()[:MOST_REASON])
 
 
 def _returned(function: Callable[..., Any]) -> Any:
@@ -172,26 +235,3 @@ def _returned(function: Callable[..., Any]) -> Any:
     if annotation is Any or isinstance(annotation, str | typing.TypeVar):
         raise TypeError(f"{inner!r} must say in its annotation what it returns")
     return annotation
-
-
-def _encode(value: Any) -> Any:
-    if isinstance(value, np.ndarray) and value.dtype.str in _DTYPES:
-        return value.dtype.str, value.shape, value.tobytes()
-    if isinstance(value, np.generic) and value.dtype.str in _DTYPES:
-        return value.item()
-    raise TypeError(f"a {type(value).__name__} can't be sent")
-
-
-def _decode(kind: type, value: Any) -> Any:
-    if kind is not np.ndarray:
-        raise TypeError(f"a {kind.__name__} can't be received")
-    name, shape, content = value
-    dtype, sizes = _DTYPES.get(str(name)), tuple(shape)
-    if dtype is None or not all(type(size) is int and size >= 0 for size in sizes):
-        raise ValueError("no such array can be")
-    if not isinstance(content, bytes) or prod(sizes) * dtype.itemsize != len(content):
-        raise ValueError("the array's size is wrong")
-    return np.frombuffer(content, dtype).reshape(sizes).copy()
-
-
-_ENCODER = msgspec.msgpack.Encoder(enc_hook=_encode)

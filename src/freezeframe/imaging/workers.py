@@ -36,7 +36,6 @@ MEMORY_LIMIT = 4 * 1024**3
 START_TIMEOUT = 120.0
 CHUNK = 4
 MOST_COMPLAINT = 1_000_000
-_COMPLAINTS = messages.Decoder(str | None)
 _HARMLESS_COUNT, _HARMLESS_BYTES = 16, 1_000_000
 
 
@@ -181,9 +180,17 @@ class Pool:
         self._outcomes: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
         self._stopping = threading.Event()
         limits = _Limits(timeout, memory_limit, answer_limit or memory_limit)
-        called = _Called(_pickled(function), messages.OutcomeDecoder(function))
+        pickled = _pickled(function)
         self._workers = [
-            _Worker(called, self._tasks, self._outcomes, self._stopping, limits) for _ in range(workers)
+            _Worker(
+                pickled,
+                messages.OutcomeDecoder(function),
+                self._tasks,
+                self._outcomes,
+                self._stopping,
+                limits,
+            )
+            for _ in range(workers)
         ]
         for worker in self._workers:
             worker.thread.start()
@@ -243,23 +250,20 @@ class _Limits(NamedTuple):
     answer: int
 
 
-class _Called(NamedTuple):
-    pickled: bytes
-    outcomes: messages.OutcomeDecoder
-
-
 class _Worker:
     """A thread that keeps one worker process busy, and replaces it when an image took it down."""
 
     def __init__(
         self,
-        called: _Called,
+        function: bytes,
+        decoder: messages.OutcomeDecoder,
         tasks: "queue.SimpleQueue[Any]",
         outcomes: "queue.SimpleQueue[tuple[int, Any]]",
         stopping: threading.Event,
         limits: _Limits,
     ) -> None:
-        self.called, self.tasks, self.outcomes = called, tasks, outcomes
+        self.function, self.decoder = function, decoder
+        self.tasks, self.outcomes = tasks, outcomes
         self.stopping, self.limits = stopping, limits
         self.lock = threading.Lock()
         self.process: subprocess.Popen[bytes] | None = None
@@ -300,18 +304,20 @@ class _Worker:
                 try:
                     deadline = time.monotonic() + self.limits.seconds
                     answer = messages.receive(self.connection, self.limits.answer, deadline)
-                    succeeded, value = self.called.outcomes.decode(answer)
+                    succeeded, value = self.decoder.decode(answer)
                     self.outcomes.put((index, value if succeeded else UnreadableImage(reference.path, value)))
                     del chunk[0]
                     continue
                 except TimeoutError:
                     problem = f"it took longer than {self.limits.seconds:g} s to decode."
-                except messages.BadMessage as error:
-                    problem = f"its decoder's answer is none ({error})."
-                except (EOFError, OSError):
+                except (EOFError, OSError, messages.BadMessage) as error:
                     # An earlier image may have damaged the process: this one gets a second chance in a fresh one.
                     if retried == index:
-                        problem = f"it crashes its decoder ({self._death()})."
+                        problem = (
+                            f"its decoder's answer is none ({error})."
+                            if isinstance(error, messages.BadMessage)
+                            else f"it crashes its decoder ({self._death()})."
+                        )
                     retried = index
                 self._end()
                 if problem and not self.stopping.is_set():
@@ -341,11 +347,13 @@ class _Worker:
             if self.stopping.is_set():  # `kill` may have come too early
                 self.kill()
             try:
-                messages.send(connection, self.called.pickled)
+                messages.send(connection, self.function)
                 answer = messages.receive(connection, MOST_COMPLAINT, time.monotonic() + START_TIMEOUT)
-                complaint = _COMPLAINTS.decode(answer)
+                complaint = messages.Decoder(str | None).decode(answer)
             except TimeoutError:
                 complaint = "It does not answer."
+            except messages.BadMessage as error:
+                complaint = f"Its answer is none ({error})."
             except (EOFError, OSError):
                 errors.seek(0)
                 complaint = errors.read().decode(errors="replace") or f"It ended ({self._death()})."
@@ -355,7 +363,12 @@ class _Worker:
         return connection
 
     def _death(self) -> str:
-        code = self.process.wait() if self.process is not None else 0
+        if self.process is None:
+            return "exit code 0"
+        try:
+            code = self.process.wait(1)
+        except subprocess.TimeoutExpired:  # who holds it may close the connection and live on
+            return "it went silent"
         return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
     def _end(self) -> None:

@@ -85,7 +85,7 @@ def deidentify(
     NotCleanError
         If it has no pixels, or a value that tells who the patient is would be left.
     BurnedInError
-        If text may be burned in, and no station of the table fits, or an overlay is drawn in compressed pixels.
+        If text may be burned in, and no station of the table fits, or an overlay is drawn where it can't be cleared.
 
     Notes
     -----

@@ -172,24 +172,21 @@ def clear_unused_bits(dataset: Dataset) -> None:
     Raises
     ------
     BurnedInError
-        If an overlay is drawn in compressed pixels.
+        If an overlay is drawn in bits that can't be cleared: of compressed pixels, or of the image itself.
     """
     allocated, stored = int(dataset.get("BitsAllocated", 0) or 0), int(dataset.get("BitsStored", 0) or 0)
     high = int(dataset.get("HighBit", stored - 1) or 0)
-    if allocated not in (8, 16, 32) or not 0 < stored < allocated:
-        return  # there are none to spare
+    syntax = dataset.file_meta.TransferSyntaxUID
+    elements = (element for element in dataset if element.tag.group & 0xFF01 == 0x6000)
+    drawn = any(element.tag.element == _OVERLAY_BIT and element.value for element in elements)
+    if drawn and (syntax.is_encapsulated or stored >= allocated):
+        raise BurnedInError("an overlay is drawn in bits of its pixels that can't be cleared")
+    if syntax.is_encapsulated or allocated not in (8, 16, 32) or not 0 < stored < allocated:
+        return  # most codecs keep no such bits; single bits and floating point have none
     if not stored <= high + 1 <= allocated:
         high = stored - 1  # what decoders take for granted
-    syntax = dataset.file_meta.TransferSyntaxUID
-    if syntax.is_encapsulated:
-        elements = (element for element in dataset if element.tag.group & 0xFF01 == 0x6000)
-        if any(element.tag.element == _OVERLAY_BIT and element.value for element in elements):
-            raise BurnedInError("an overlay is drawn in its compressed pixels")
-        return
-    kind, order = (
-        "i" if dataset.get("PixelRepresentation", 0) else "u",
-        "<" if syntax.is_little_endian else ">",
-    )
+    kind = "i" if dataset.get("PixelRepresentation", 0) else "u"
+    order = "<" if syntax.is_little_endian else ">"
     size = allocated // 8
     samples = np.frombuffer(dataset.PixelData, f"{order}{kind}{size}", len(dataset.PixelData) // size)
     cleared = samples << (allocated - 1 - high) >> (allocated - stored) << (high + 1 - stored)

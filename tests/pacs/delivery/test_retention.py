@@ -8,6 +8,7 @@ from storage_peer import storage_peer
 
 from freezeframe.pacs.delivery import retention
 from freezeframe.pacs.delivery.retention import DAY, delete_all_due, delete_due, delete_refused
+from freezeframe.pacs.intake.put_aside import put_aside
 from freezeframe.pacs.security import audit
 from freezeframe.pacs.tables import (
     IGNORED,
@@ -56,41 +57,56 @@ def test_images_are_deleted_their_days_after_delivery_and_results_stay(database,
         assert [(line.target, line.detail) for line in lines] == [(study_uid, "1 images")]
 
 
-def put_aside(database, node, number, moment):
+def a_file_put_aside(database, node, number, moment):
     (node.folder / "refused").mkdir(exist_ok=True)
-    path = f"refused/{number}.file"
-    (node.folder / path).write_bytes(b"other bytes")
-    with database.transaction() as session:
-        session.add(Refused(path=path, sha256="0", source="pacs", received_at=moment, reason="other bytes"))
-    return node.folder / path
+    given = node.folder / "given"
+    given.write_bytes(b"nothing %d" % number)
+    return node.folder / put_aside(database, node.folder, given, "inbox", "no image", moment)
 
 
 def test_files_that_were_put_aside_are_deleted_their_days_after(database, tmp_path):
     node = node_of(tmp_path)
-    old, new = put_aside(database, node, 1, NOW), put_aside(database, node, 2, NOW + 2 * DAY)
+    old, new = a_file_put_aside(database, node, 1, NOW), a_file_put_aside(database, node, 2, NOW + 2 * DAY)
     assert delete_refused(database, node, NOW + 89 * DAY) == 0
     assert old.exists()
     assert delete_all_due(database, node, NOW + 91 * DAY) == 1
     assert (old.exists(), new.exists()) == (False, True)
     assert delete_refused(database, node, NOW + 91 * DAY) == 0
     with database.reading() as session:
-        assert [row.reason for row in session.scalars(select(Refused))] == [
-            "other bytes"
-        ] * 2  # for the metrics
+        reasons = [row.reason for row in session.scalars(select(Refused))]  # which metrics count
+        assert reasons == ["no image"] * 2
         (line,) = session.scalars(select(AuditEntry).where(AuditEntry.what == audit.IMAGES_DELETED))
     assert line.detail == "1 files that were put aside"
 
 
+def test_a_file_that_can_not_be_deleted_does_not_keep_others(sqlite, tmp_path, monkeypatch):
+    monkeypatch.setattr(retention, "FILES_AT_ONCE", 1)
+    node = node_of(tmp_path)
+    stuck, other = a_file_put_aside(sqlite, node, 1, NOW), a_file_put_aside(sqlite, node, 2, NOW)
+    stuck.unlink()
+    stuck.mkdir()
+    assert delete_refused(sqlite, node, NOW + 91 * DAY) == 1
+    assert not other.exists()
+
+
+def test_the_days_of_a_file_that_is_put_aside_again_begin_again(sqlite, tmp_path):
+    node = node_of(tmp_path)
+    a_file_put_aside(sqlite, node, 1, NOW)
+    kept = a_file_put_aside(sqlite, node, 1, NOW + 80 * DAY)
+    assert delete_refused(sqlite, node, NOW + 91 * DAY) == 0
+    assert kept.exists()
+
+
 def test_a_file_that_is_gone_already_is_taken_for_deleted(database, tmp_path):
     node = node_of(tmp_path)
-    put_aside(database, node, 1, NOW).unlink()  # as by a kill between file and row
+    a_file_put_aside(database, node, 1, NOW).unlink()  # as by a kill between file and row
     assert delete_refused(database, node, NOW + 91 * DAY) == 1
     assert delete_refused(database, node, NOW + 91 * DAY) == 0
 
 
 def test_files_that_were_put_aside_stay_where_they_are_to_be_kept(sqlite, tmp_path):
     node = node_of(tmp_path, retention={"refused_days": None})
-    kept = put_aside(sqlite, node, 1, NOW)
+    kept = a_file_put_aside(sqlite, node, 1, NOW)
     assert delete_refused(sqlite, node, NOW + 10_000 * DAY) == 0
     assert kept.exists()
 

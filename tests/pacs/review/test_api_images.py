@@ -2,6 +2,7 @@ import contextlib
 import io
 import math
 import os
+import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -211,6 +212,14 @@ def test_a_decoder_that_dies_is_replaced(decoder, tmp_path):
         if "imaging.worker_process" in " ".join(child.cmdline()):
             child.kill()
     assert decoder.frame(second, 0).rows == ROWS
+
+
+def test_a_decoder_that_can_not_be_started_is_tried_again(decoder, tmp_path, monkeypatch):
+    path = write(tmp_path / "a.dcm", make_image())
+    with monkeypatch.context() as without, pytest.raises(OSError, match="nowhere"):
+        without.setattr(sys, "executable", str(tmp_path / "nowhere"))
+        decoder.frame(path, 0)
+    assert decoder.frame(path, 0).rows == ROWS
 
 
 @pytest.fixture

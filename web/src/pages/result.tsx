@@ -186,7 +186,7 @@ function Deliveries(props: { deliveries: Delivery[]; me: Me; changed: () => void
                 </button>
                 {asked === delivery.id ? (
                   <>
-                    <small role="alert">{say("withholdSure")}</small>
+                    <small role="alert">{say(delivery.state === "sent" ? "withholdSent" : "withholdSure")}</small>
                     <button type="button" class="small" onClick={() => void act(urls.withhold(delivery.id))}>
                       {say("withholdYes")}
                     </button>

@@ -123,6 +123,7 @@ export const en = {
   retry: "Retry",
   withhold: "Withhold",
   withholdSure: "Withhold it? It will not be sent.",
+  withholdSent: "Withhold it? It was sent; its confirmation is no longer waited for.",
   withholdYes: "Yes, withhold",
   cancel: "Cancel",
   rerun: "Read again",

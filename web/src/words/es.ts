@@ -120,6 +120,7 @@ export const es: Words = {
   retry: "Reintentar",
   withhold: "Retener",
   withholdSure: "¿Retenerlo? No se enviará.",
+  withholdSent: "¿Retenerlo? Ya se envió; no se esperará su confirmación.",
   withholdYes: "Sí, retener",
   cancel: "Cancelar",
   rerun: "Leer de nuevo",

@@ -9,13 +9,14 @@ import logging
 from contextlib import suppress
 from pathlib import Path
 
-from sqlalchemy import ColumnElement, exists, func, select
+from sqlalchemy import ColumnElement, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from freezeframe import files
 from freezeframe.pacs.configuration import NodeConfiguration
 from freezeframe.pacs.database import Database
 from freezeframe.pacs.delivery.claims import studies_with_open
+from freezeframe.pacs.intake.keeping import REFUSED
 from freezeframe.pacs.security import audit
 from freezeframe.pacs.tables import (
     DONE,
@@ -36,7 +37,7 @@ DAY = 86400.0
 STUDIES_AT_ONCE = 20
 MOST_STUDIES = 1000
 """Of one call, so that it ends."""
-FILES_AT_ONCE = 200
+FILES_AT_ONCE, MOST_FILES = 200, 2000
 
 
 def delete_all_due(database: Database, configuration: NodeConfiguration, now: float) -> int:
@@ -89,29 +90,33 @@ def delete_refused(database: Database, configuration: NodeConfiguration, now: fl
     days = configuration.retention.refused_days
     if days is None:
         return 0
-    due = select(Refused).where(Refused.path != "", Refused.received_at <= now - days * DAY)
-    due = due.order_by(Refused.id).limit(FILES_AT_ONCE)
-    with database.reading() as session:
-        if session.scalars(due).first() is None:
-            return 0
-    with database.transaction() as session:
-        rows = [
-            row
-            for row in session.scalars(due.with_for_update(skip_locked=True))
-            if _unlink_refused(configuration.folder / row.path)
-        ]
-        for row in rows:
-            row.path = ""
-        if rows:
-            detail = f"{len(rows)} files that were put aside"
-            audit.record(session, audit.NODE, audit.IMAGES_DELETED, detail=detail, now=now)
-    return len(rows)
+    before, last, deleted = now - days * DAY, 0, 0
+    for _ in range(MOST_FILES // FILES_AT_ONCE):
+        due = select(Refused.id, Refused.path).where(
+            Refused.path != "", Refused.received_at <= before, Refused.id > last
+        )
+        with database.reading() as session:
+            rows = session.execute(due.order_by(Refused.id).limit(FILES_AT_ONCE)).all()
+        if not rows:
+            break
+        last = rows[-1].id
+        gone = [row.id for row in rows if _unlink_refused(configuration.folder / row.path)]
+        with suppress(OSError):
+            files.sync_folder(configuration.folder / REFUSED)
+        if gone:
+            with database.transaction() as session:
+                # Not of a file that was put aside once more since.
+                still = update(Refused).where(Refused.id.in_(gone), Refused.received_at <= before)
+                session.execute(still.values(path=""))
+                detail = f"{len(gone)} files that were put aside"
+                audit.record(session, audit.NODE, audit.IMAGES_DELETED, detail=detail, now=now)
+        deleted += len(gone)
+    return deleted
 
 
 def _unlink_refused(path: Path) -> bool:
     try:
         path.unlink(missing_ok=True)
-        files.sync_folder(path.parent)
     except OSError as error:
         LOGGER.error("A file that was put aside could not be deleted.", extra={"reason": error.strerror})
         return False

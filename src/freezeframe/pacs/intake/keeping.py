@@ -251,8 +251,11 @@ class Keeper:
         )
 
     def _add_refused(self, session: Session, arrival: "_Arrival", place: str) -> None:
-        # A sender that tries again and again makes one file and one row.
-        if session.scalar(select(Refused.id).where(Refused.path == place).limit(1)) is None:
+        # A sender that tries again and again makes one file and one row, whose days begin again.
+        known = session.scalars(select(Refused).where(Refused.path == place).limit(1)).first()
+        if known is not None:
+            known.received_at = arrival.at
+        else:
             session.add(
                 Refused(
                     sop_instance_uid=arrival.header.sop_instance_uid,

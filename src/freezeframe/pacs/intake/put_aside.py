@@ -41,6 +41,9 @@ def put_aside(database: Database, folder: Path, path: Path, source: str, reason:
     path.rename(folder / place)
     files.sync_folder(folder / REFUSED)
     with database.transaction() as session:
-        if session.scalar(select(Refused.id).where(Refused.path == place).limit(1)) is None:
+        known = session.scalars(select(Refused).where(Refused.path == place).limit(1)).first()
+        if known is not None:
+            known.received_at = now
+        else:
             session.add(Refused(path=place, sha256=sha256, source=source, received_at=now, reason=reason))
     return place

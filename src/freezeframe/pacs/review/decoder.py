@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from freezeframe.imaging.image import MAX_PIXELS, UnreadableImage
+from freezeframe.imaging.messages import MOST_HEADER
 from freezeframe.imaging.worker_process import Reference
 from freezeframe.imaging.workers import Pool
 
 MEMORY_LIMIT = 3 * 1024**3
 """Bytes of address space of one process; the largest image that is taken needs some 2 GB."""
-_ANSWER_LIMIT = 6 * MAX_PIXELS + 1000
+_ANSWER_LIMIT = 6 * MAX_PIXELS + 2 * MOST_HEADER
 _SECONDS = 60.0
 _DESCRIBE = -1
 
@@ -80,13 +81,13 @@ class Decoder:
     """
 
     def __init__(self, processes: int = 2, cache_bytes: int = 256 * 1024**2) -> None:
-        self._pools = [Pool(read, 1, _SECONDS, MEMORY_LIMIT, _ANSWER_LIMIT) for _ in range(processes)]
+        self._pools = [_pool() for _ in range(processes)]
         self._idle: queue.LifoQueue[Pool] = (
             queue.LifoQueue()
         )  # the first is asked again before a second starts
         for pool in reversed(self._pools):
             self._idle.put(pool)
-        self._lock = threading.Lock()
+        self._lock, self._closed = threading.Lock(), False
         self._frames: OrderedDict[tuple[Path, int], Frame] = OrderedDict()
         self._descriptions: OrderedDict[Path, Description] = OrderedDict()
         self._bytes, self._most = 0, cache_bytes
@@ -128,13 +129,18 @@ class Decoder:
 
     def close(self) -> None:
         """End the processes; nothing can be decoded any more."""
-        for pool in self._pools:
+        with self._lock:
+            self._closed, pools = True, list(self._pools)
+        for pool in pools:
             pool.close()
 
     def _ask(self, path: Path, number: int) -> "tuple[Description, np.ndarray | None]":
         pool = self._idle.get()
         try:
             ((_, outcome),) = pool.map([Reference(path, number)])  # type: ignore[list-item]
+        except Exception:  # its process could not be started, perhaps for want of memory
+            pool = self._replaced(pool)
+            raise
         finally:
             self._idle.put(pool)
         if isinstance(outcome, UnreadableImage):
@@ -144,6 +150,18 @@ class Decoder:
             while len(self._descriptions) > 10_000:
                 self._descriptions.popitem(last=False)
         return outcome
+
+    def _replaced(self, pool: Pool) -> Pool:
+        """Return a pool for one that has closed itself, unless all are closed."""
+        with self._lock:
+            if self._closed:
+                return pool
+            fresh = self._pools[self._pools.index(pool)] = _pool()
+            return fresh
+
+
+def _pool() -> Pool:
+    return Pool(read, 1, _SECONDS, MEMORY_LIMIT, _ANSWER_LIMIT)
 
 
 def _frame(path: Path, pixels: np.ndarray | None) -> Frame:
