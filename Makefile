@@ -16,7 +16,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PAGE := src/freezeframe/pacs/review/page/index.html
 PAGE_TOOLS := web/node_modules/.installed
-# Much of the tests' time is spent waiting for servers and killed processes, so two at once pay also on two cores.
+# The node's tests wait for servers and killed processes much of their time, so two at once pay also on two cores.
 TEST_PROCESSES ?= 2
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 
@@ -66,7 +66,8 @@ $(PAGE): $(PAGE_TOOLS) web/index.html web/vite.config.ts web/tsconfig.json $(she
 	@cd web && npm run --silent check && npm run --silent build -- --logLevel error
 
 test: lint $(PAGE)
-	@$(BIN)/pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --durations=15
+	@$(BIN)/pytest --ignore=tests/pacs --durations=15
+	@$(BIN)/pytest tests/pacs --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder --durations=15
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff check .

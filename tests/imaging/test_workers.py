@@ -32,7 +32,9 @@ def named(*names: str) -> list[ImageReference]:
 
 
 def children() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
+    """The workers of this process; other tests may have left it a database server."""
+    alive = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
+    return [child for child in alive if "imaging.worker_process" in " ".join(child.cmdline())]
 
 
 def gone(process_ids: list[int]) -> bool:
