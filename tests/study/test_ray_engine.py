@@ -228,7 +228,7 @@ def test_driver_worker_and_coordinator_may_die_and_the_predictions_are_those_of_
 
 @pytest.mark.slow
 def test_networks_have_their_nodes_and_a_lost_node_s_trainings_are_done_elsewhere(cluster, base, tmp_path):
-    study = study_of({**base, "epochs": 40, "patience": None}, [64, 72], [0.001, 0.002, 0.003, 0.004], "ray")
+    study = study_of({**base, "epochs": 150, "patience": None}, [64, 72], [0.001, 0.002, 0.003, 0.004], "ray")
     study.write(tmp_path / "study.yaml")
     folder = StudyFolder(tmp_path / "out")
     with driver(cluster, tmp_path / "study.yaml", folder.path) as process:
