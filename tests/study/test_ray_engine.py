@@ -244,7 +244,6 @@ def test_networks_have_their_nodes_and_a_lost_node_s_trainings_are_done_elsewher
         assert len(finished(folder)) < 16
         _, said = process.communicate(timeout=240)
         assert process.returncode == 0, said
-    assert "The node two is lost" in said
     assert len(finished(folder)) == 16
     assert endings(folder) == sorted(finished(folder))
 
